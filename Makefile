@@ -1,0 +1,84 @@
+# make help
+
+SCALE ?= paper
+NOTEBOOKS := $(basename $(notdir $(filter-out %.part.ipynb,$(sort $(wildcard notebooks/[0-9]*.ipynb)))))
+FIGURES := $(NOTEBOOKS:%=figures/%.ipynb)
+
+# An active conda environment that holds privgan is used as it is; otherwise .venv is made
+# from requirements.lock the first time it is needed. -I keeps this folder off Python's path.
+PYTHON ?= python3
+ifneq ($(CONDA_PREFIX),)
+CONDA_READY := $(shell $(CONDA_PREFIX)/bin/python -I -c "import privgan, papermill, nbval" 2>/dev/null && echo yes)
+endif
+ifeq ($(CONDA_READY),yes)
+PY := $(CONDA_PREFIX)/bin/python
+ENV := $(CONDA_PREFIX)/bin/python
+else
+PY := .venv/bin/python
+ENV := .venv/ready
+endif
+
+# Kernels run inside notebooks/, so a relative data folder would point elsewhere there.
+ifneq ($(PRIVGAN_DATA_DIR),)
+export PRIVGAN_DATA_DIR := $(abspath $(PRIVGAN_DATA_DIR))
+endif
+export PYTHONDONTWRITEBYTECODE := 1
+
+# Results are stamped in build/, not judged by the dates of the committed files: in a clone
+# those are arbitrary.
+STAMPS := $(NOTEBOOKS:%=build/$(SCALE)-%.stamp)
+INTO := $(if $(filter smoke,$(SCALE)),build/smoke,figures)
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
+THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
+
+.PHONY: help figures test lint lab env templates clean $(FIGURES)
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make figures               execute every notebook at paper scale into figures/, print the claims"
+	@echo "make figures -j2           the same, two notebooks at a time"
+	@echo "make figures SCALE=smoke   small and fast, into build/smoke/"
+	@echo "make figures/NAME.ipynb    one notebook: $(NOTEBOOKS)"
+	@echo "make test                  lint, unit tests, and the notebooks' stored outputs against a fresh run"
+	@echo "make lab                   JupyterLab with the right kernel"
+	@echo "make env                   only set up .venv"
+	@echo "make templates             re-run the templates in notebooks/ in place, after changing them"
+	@echo "make clean                 remove build/ and caches; figures/ and .venv stay"
+
+figures: $(STAMPS)
+	@$(PY) -m privgan.execute summary --into $(INTO) --scale $(SCALE) $(NOTEBOOKS)
+
+$(FIGURES): figures/%.ipynb: build/$(SCALE)-%.stamp
+
+build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py) $(ENV)
+	@echo "$*: $(SCALE) scale, into $(INTO)/"
+	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.execute run $* --scale $(SCALE) --into $(INTO)
+
+test: lint
+	$(PY) -m pytest tests
+	$(PY) -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+
+lint: $(ENV)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+lab: $(ENV)
+	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks
+
+templates: $(ENV)
+	for name in $(NOTEBOOKS); do $(PY) -m privgan.execute refresh $$name || exit 1; done
+
+env: $(ENV)
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is %d.%d' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis figures/.*.stage figures/*.failed.ipynb
+	find privgan tests notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,41 @@
+"""Generators of the raw distribution, trained from privatized records only.
+
+Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv 2306.09547.
+"""
+
+from privgan import data, plotting
+from privgan.claims import Claim
+from privgan.costs import L1, Cost, SquaredL2
+from privgan.generators import MLP, Generator, Linear
+from privgan.losses import EntropicLoss, ExactLoss
+from privgan.mechanisms import Gaussian, Laplace, Mechanism
+from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
+from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
+from privgan.training import History, fit
+
+__all__ = [
+    "L1",
+    "MLP",
+    "Claim",
+    "Cost",
+    "EntropicLoss",
+    "ExactLoss",
+    "Gaussian",
+    "Generator",
+    "History",
+    "Laplace",
+    "Linear",
+    "Mechanism",
+    "SinkhornResult",
+    "SquaredL2",
+    "data",
+    "fit",
+    "plotting",
+    "report_log_likelihood",
+    "report_nll",
+    "sinkhorn",
+    "sinkhorn_samples",
+    "w2",
+    "w2_floor",
+]
+__version__ = "0.1.0"

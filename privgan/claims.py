@@ -1,0 +1,89 @@
+"""Claims: what was predicted, what was measured, and whether it is within tolerance.
+
+A notebook ends by turning its claims into a table, a JSON file of numbers and an assertion.
+"""
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from privgan.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checked statement: ``low <= measured <= high``, with what theory predicted."""
+
+    claim: str
+    predicted: str
+    measured: float
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def passed(self) -> bool:
+        return self.low <= self.measured <= self.high  # False for NaN, as it should be
+
+    @property
+    def tolerance(self) -> str:
+        if math.isinf(self.low) and math.isinf(self.high):
+            raise ValueError(f"claim {self.claim!r} has no tolerance: give low or high")
+        if math.isinf(self.low):
+            return f"<= {self.high:.3g}"
+        if math.isinf(self.high):
+            return f">= {self.low:.3g}"
+        return f"{self.low:.3g} to {self.high:.3g}"
+
+    @property
+    def verdict(self) -> str:
+        return "PASS" if self.passed else "FAIL"
+
+
+def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
+    """Write claims and numbers as JSON, whole or not at all."""
+    rows = [
+        {
+            "claim": c.claim,
+            "predicted": c.predicted,
+            "measured": c.measured,
+            "tolerance": c.tolerance,
+            "verdict": c.verdict,
+        }
+        for c in claims
+    ]
+    content = {"claims": rows, "numbers": numbers, "machine": machine()}
+    write_atomically(Path(path), json.dumps(content, indent=1) + "\n")
+
+
+def verdict(claims: Iterable[Claim]) -> str:
+    """The table of claims as text; AssertionError, with the table, if any claim fails."""
+    claims = list(claims)
+    table = "\n".join(
+        f"{c.verdict}  {c.claim}: predicted {c.predicted}, measured {c.measured:.3g}, "
+        f"tolerance {c.tolerance}"
+        for c in claims
+    )
+    if not all(c.passed for c in claims):
+        raise AssertionError("a claim is outside its tolerance\n" + table)
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "CPU",
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": sys.platform,
+    }

@@ -1,0 +1,131 @@
+"""Training losses between generated points and reports.
+
+Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or through
+``loss.solve(x, y)`` for the value together with how well it was solved.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import ot
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.costs import Cost
+from privgan.mechanisms import Mechanism
+from privgan.sinkhorn import SinkhornResult, sinkhorn_samples
+
+
+class Solved(Protocol):
+    """What `training.fit` reads off a solved batch."""
+
+    value: Tensor
+    error: float
+    n_iter: int
+    converged: bool
+
+
+class Loss:
+    """Base: ``forward`` takes generated records to the space the reports live in."""
+
+    mechanism: Mechanism | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.mechanism is None else self.mechanism.forward(x)
+
+    def solve(self, x: Tensor, y: Tensor) -> Solved:
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.solve(x, y).value
+
+
+class EntropicLoss(Loss):
+    """Entropic OT with no debiasing: matched to a mechanism, its bias undoes the noise.
+
+    Reshetova, Chen, Ozgur, "Training generative models from privatized data", 2023.
+    """
+
+    def __init__(self, cost: Cost, reg: float, *, tol: float = 1e-2, max_iter: int = 500):
+        self.cost = cost
+        self.reg = checks.positive("reg", reg)
+        self.tol = checks.positive("tol", tol)
+        self.max_iter = checks.positive_int("max_iter", max_iter)
+
+    @classmethod
+    def matched(cls, mechanism: Mechanism, **settings: Any) -> "EntropicLoss":
+        """The loss whose minimiser over laws is the raw law behind ``mechanism``'s reports."""
+        loss = cls(mechanism.cost, mechanism.reg, **settings)
+        loss.mechanism = mechanism
+        return loss
+
+    def solve(self, x: Tensor, y: Tensor) -> SinkhornResult:
+        return sinkhorn_samples(
+            self.forward(x), y, self.cost, self.reg, tol=self.tol, max_iter=self.max_iter
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"EntropicLoss({self.cost!r}, reg={self.reg!r}, tol={self.tol!r}, "
+            f"max_iter={self.max_iter})"
+        )
+
+
+@dataclass(frozen=True)
+class ExactResult:
+    """An exact plan's value; there is no marginal error to speak of."""
+
+    value: Tensor
+    converged: bool
+    error: float = 0.0
+    n_iter: int = 1
+
+
+class ExactLoss(Loss):
+    """Unregularised OT by POT's network simplex: what a generator trained on reports as if
+    they were raw data would minimise. Its minimiser is the law of the reports.
+    """
+
+    def __init__(self, cost: Cost):
+        self.cost = cost
+
+    def solve(self, x: Tensor, y: Tensor) -> ExactResult:
+        x, y = checks.as_pair("x", self.forward(x), "y", y)
+        value, converged = _ExactTransport.apply(x, y, self.cost)
+        return ExactResult(value, converged)
+
+    def __repr__(self) -> str:
+        return f"ExactLoss({self.cost!r})"
+
+
+class _ExactTransport(torch.autograd.Function):
+    """<P, C> at POT's optimal P, uniform weights; the gradient holds P fixed."""
+
+    @staticmethod
+    def forward(ctx, x, y, cost):
+        with torch.no_grad():
+            matrix = cost.matrix(x, y)
+        plan, log = ot.emd(
+            np.full(x.shape[0], 1.0 / x.shape[0]),
+            np.full(y.shape[0], 1.0 / y.shape[0]),
+            matrix.double().cpu().numpy(),
+            numItermax=1_000_000,
+            log=True,
+        )
+        plan = torch.as_tensor(plan, dtype=x.dtype, device=x.device)
+        ctx.save_for_backward(x, y, plan)
+        ctx.cost = cost
+        return (plan * matrix).sum(), log["warning"] is None
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad, _):
+        x, y, plan = ctx.saved_tensors
+        need_x, need_y = ctx.needs_input_grad[:2]
+        return (
+            ctx.cost.gradient(x, y, grad * plan) if need_x else None,
+            ctx.cost.T.gradient(y, x, grad * plan.T) if need_y else None,
+            None,
+        )

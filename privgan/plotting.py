@@ -1,0 +1,67 @@
+"""One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+COLUMN, PAGE = 3.25, 6.75  # figure widths, inches
+
+
+@dataclass(frozen=True)
+class Role:
+    """A part that data play in every figure, told apart in colour and in black and white."""
+
+    colour: str
+    marker: str
+    dash: str
+
+
+# Okabe-Ito colours, safe for colour-blind readers.
+ROLES = {
+    "raw": Role("#000000", "o", "-"),
+    "privatized": Role("#999999", "s", ":"),
+    "matched": Role("#0072B2", "D", "-"),
+    "unregularised": Role("#D55E00", "^", "--"),
+    "other": Role("#009E73", "v", "-."),
+}
+
+
+def use_style() -> None:
+    """Switch matplotlib to the package's style; call it once, at the top of a notebook."""
+    plt.style.use(STYLE)
+
+
+def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -> None:
+    """Scatter 2D points (n, 2) in a role's colour, over [-limit, limit]^2, equal scales."""
+    xy = points.detach().cpu().numpy()
+    ax.scatter(*xy.T, s=1.5, c=ROLES[role].colour, linewidths=0, alpha=0.6, rasterized=True)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+
+
+def mosaic(
+    ax: Axes, images: Tensor, side: int, title: str, *, rows: int = 4, vmax: float | None = 1.0
+) -> None:
+    """Tile flattened images (n, side * side) in ``rows`` rows, 0 black; None scales to the data."""
+    tiles = images.detach().cpu().numpy()
+    columns = len(tiles) // rows
+    tiles = tiles[: rows * columns].reshape(rows, columns, side, side)
+    picture = np.block([[np.pad(tile, 1) for tile in row] for row in tiles])
+    low, high = (0.0, vmax) if vmax is not None else (picture.min(), picture.max())
+    ax.imshow(picture, vmin=low, vmax=high, rasterized=True)
+    ax.set_title(title)
+    ax.set_axis_off()
+
+
+def save(fig: Figure, path: str | Path) -> None:
+    """Write ``path`` with .png and .pdf appended, without dates, so that reruns are identical."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(f"{path}.png", metadata={"Software": None})
+    fig.savefig(f"{path}.pdf", metadata={"CreationDate": None})

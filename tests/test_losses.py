@@ -1,0 +1,72 @@
+import numpy as np
+import ot
+import pytest
+import torch
+
+import privgan as pg
+
+
+def batch(n=40, d=3, dtype=torch.float64):
+    g = torch.Generator().manual_seed(0)
+    return tuple(torch.randn((n, d), dtype=dtype, generator=g) for _ in range(2))
+
+
+def test_exact_loss_is_pots_value_and_gradient():
+    x, y = batch()
+    x.requires_grad_()
+    loss = pg.ExactLoss(pg.SquaredL2())
+    value = loss(x, y)
+    value.backward()
+    cost = ot.dist(x.detach().numpy(), y.numpy())
+    plan = ot.emd(np.full(40, 1 / 40), np.full(40, 1 / 40), cost)
+    assert np.isclose(value.item(), (plan * cost).sum())
+    expected = 2 * (x.detach().numpy() / 40 - plan @ y.numpy())
+    assert np.allclose(x.grad, expected)
+    assert loss.solve(x, y).converged
+
+
+def test_matched_loss_takes_cost_and_reg_from_the_mechanism():
+    mech = pg.Laplace(0.7)
+    loss = pg.EntropicLoss.matched(mech, tol=1e-4)
+    assert (loss.cost, loss.reg, loss.mechanism, loss.tol) == (mech.cost, mech.reg, mech, 1e-4)
+
+
+def test_entropic_loss_decreases_to_exact_as_reg_falls():
+    x, y = batch()
+    exact = pg.ExactLoss(pg.SquaredL2())(x, y).item()
+    values = [
+        pg.EntropicLoss(pg.SquaredL2(), reg, tol=1e-6, max_iter=100_000)(x, y).item()
+        for reg in (1.0, 0.1, 0.02)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert exact <= values[-1] <= exact + 0.02 * np.log(40)
+
+
+def test_only_the_matched_reg_prefers_the_raw_law():
+    """Theorem 1 in one dimension: shrink or stretch the raw sample and the loss must rise."""
+    x = torch.linspace(-2, 2, 300, dtype=torch.float64)[:, None]
+    nodes = torch.special.ndtri(torch.linspace(0.02, 0.98, 21, dtype=torch.float64))
+    y = (x + 0.5 * nodes).reshape(-1, 1)  # quantile noise: no sampling error to speak of
+    mech = pg.Gaussian(0.5 * nodes.std(correction=0).item())
+
+    def best_scale(reg):
+        loss = pg.EntropicLoss(pg.SquaredL2(), reg, tol=1e-8, max_iter=100_000)
+        scales = [0.8, 0.9, 1.0, 1.1, 1.2]
+        return min(scales, key=lambda s: loss(s * x, y).item())
+
+    assert best_scale(mech.reg) == 1.0
+    assert best_scale(mech.reg / 4) > 1.0
+    assert best_scale(mech.reg * 4) < 1.0
+
+
+@pytest.mark.parametrize("name", ["reg", "tol", "max_iter"])
+def test_settings_are_checked(name):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        pg.EntropicLoss(pg.L1(), **({"reg": 1.0} | {name: 0}))
+
+
+def test_losses_describe_themselves_in_full():
+    assert repr(pg.EntropicLoss(pg.L1(), 0.1 + 0.2)) == (
+        "EntropicLoss(L1(), reg=0.30000000000000004, tol=0.01, max_iter=500)"
+    )
+    assert repr(pg.ExactLoss(pg.L1())) == "ExactLoss(L1())"

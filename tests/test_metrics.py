@@ -1,0 +1,56 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import privgan as pg
+
+
+def test_w2_in_one_dimension_is_the_sorted_distance():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn((50, 1), generator=g), torch.rand((50, 1), generator=g)
+    expected = (x.sort(0).values - y.sort(0).values).square().mean().sqrt()
+    assert pg.w2(x, y) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_w2_of_a_translation_is_its_length():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    assert pg.w2(x, x + torch.tensor([3.0, 4.0, 0.0])) == pytest.approx(5.0, rel=1e-6)
+    assert pg.w2(x.numpy(), x.numpy()) == 0.0
+
+
+def test_floor_is_the_distance_of_two_samples():
+    draw = pg.data.circle
+    expected = pg.w2(draw(100, seed=4), draw(100, seed=5))
+    assert pg.w2_floor(draw, 100, repeats=1, seed=4) == pytest.approx(expected)
+    assert pg.w2_floor(draw, 800) < pg.w2_floor(draw, 50)
+
+
+def test_report_nll_of_a_point_mass_is_gaussian():
+    y = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
+    nll = pg.report_nll(torch.zeros(4, 2).double(), y, pg.Gaussian(0.5))
+    expected = math.log(2 * math.pi * 0.25) + y.square().sum(1).mean().item() / (2 * 0.25)
+    assert nll == pytest.approx(expected)
+
+
+def test_report_nll_prefers_the_raw_law_to_the_law_of_the_reports(monkeypatch):
+    mech, raw = pg.Laplace(0.3), pg.data.circle(4000, seed=0)
+    y = mech.privatize(raw[2000:], seed=1)
+    own, blurred = raw[:2000], mech.privatize(raw[:2000], seed=2)
+    assert pg.report_nll(own, y, mech) < pg.report_nll(blurred, y, mech)
+    whole = pg.report_nll(own, y, mech)
+    monkeypatch.setattr("privgan.metrics.PAIRS", 7000)  # slices that do not divide the reports
+    assert pg.report_nll(own, y, mech) == pytest.approx(whole)
+
+
+def test_report_nll_accepts_arrays_of_another_dtype():
+    mech = pg.Gaussian(1.0)
+    assert np.isfinite(pg.report_nll(torch.zeros(3, 2), np.zeros((4, 2)), mech))
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="y has 1 non-finite row"):
+        pg.w2(torch.zeros(2, 2), torch.tensor([[0.0, float("nan")]]))
+    with pytest.raises(ValueError, match="x has 3 columns and y has 2"):
+        pg.w2(torch.zeros(2, 3), torch.zeros(2, 2))

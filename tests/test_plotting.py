@@ -1,0 +1,40 @@
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from privgan import plotting
+
+
+@pytest.fixture
+def figure():
+    with plt.style.context(plotting.STYLE):
+        fig, axes = plt.subplots(1, 2)
+        plotting.cloud(axes[0], torch.randn(50, 2), "matched", "points")
+        plotting.mosaic(axes[1], torch.rand(10, 16), 4, "images", rows=2)
+        yield fig
+    plt.close(fig)
+
+
+def test_files_repeat_byte_for_byte(figure, tmp_path):
+    for name in ("one", "two"):
+        plotting.save(figure, tmp_path / name)
+    for suffix in (".png", ".pdf"):
+        first, second = ((tmp_path / f"{n}{suffix}").read_bytes() for n in ("one", "two"))
+        assert first == second
+        assert b"CreationDate" not in first
+
+
+def test_mosaic_tiles_rows_by_columns(figure):
+    (image,) = figure.axes[1].images
+    assert image.get_array().shape == (2 * 6, 5 * 6)  # 2 x 5 tiles of 4 + 2 pixels of frame
+
+
+def test_roles_are_told_apart_without_colour():
+    roles = plotting.ROLES.values()
+    for attribute in ("colour", "marker"):
+        assert len({getattr(r, attribute) for r in roles}) == len(roles)
+
+
+def test_points_take_their_roles_colour(figure):
+    (points,) = figure.axes[0].collections
+    assert tuple(points.get_facecolor()[0][:3]) == pytest.approx((0, 0x72 / 255, 0xB2 / 255))

@@ -1,0 +1,255 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+import privgan as pg
+
+MECH = pg.Gaussian(0.3)
+LOSS = pg.EntropicLoss.matched(MECH)
+REPORTS = MECH.privatize(pg.data.circle(600, seed=0), seed=1)
+
+
+def model(seed=0):
+    return pg.MLP(2, 2, hidden=(16,), seed=seed)
+
+
+def fit(generator, reports=REPORTS, loss=LOSS, **settings):
+    return pg.fit(generator, reports, loss, **({"steps": 12, "batch_size": 64} | settings))
+
+
+def weights(generator):
+    return torch.cat([p.detach().flatten() for p in generator.parameters()])
+
+
+def test_training_moves_the_circle_out_of_the_blur():
+    generator = pg.MLP(2, 2, hidden=(64, 64))
+    reports = MECH.privatize(pg.data.circle(4000, seed=0), seed=1)
+    history = pg.fit(generator, reports, LOSS, steps=300, batch_size=256, lr=3e-3)
+    fresh = pg.data.circle(500, seed=2)
+    assert pg.w2(generator.sample(500, seed=0), fresh) < 0.75 * pg.w2(reports[:500], fresh)
+    assert history.nll[-1][1] < history.nll[0][1]
+
+
+def test_linear_generator_reaches_the_closed_form():
+    """Gaussian data: the minimiser's covariance is Cov(Y) - reg/2, here Cov(X)."""
+    g = torch.Generator().manual_seed(0)
+    raw = torch.randn((20_000, 2), generator=g) * torch.tensor([1.0, 0.5])
+    mech = pg.Gaussian(0.6)
+    generator = pg.Linear(2, 2)
+    loss = pg.EntropicLoss.matched(mech, tol=1e-3)
+    pg.fit(generator, mech.privatize(raw, seed=1), loss, steps=400, batch_size=500, lr=2e-2)
+    w = generator.net.weight.detach()
+    found = torch.linalg.eigvalsh(w @ w.T)
+    assert torch.allclose(found, torch.tensor([0.25, 1.0]), atol=0.06)
+
+
+def test_history_has_an_entry_a_step_and_goes_to_json():
+    history = fit(model())
+    assert len(history) == len(history.error) == len(history.n_iter) == len(history.converged) == 12
+    assert all(history.converged)
+    assert max(history.error) <= LOSS.tol
+    assert history.nll[-1][0] == 12
+    assert history.seconds > 0
+    assert json.loads(json.dumps(asdict(history)))["device"] == history.device
+
+
+def test_the_seed_decides_everything():
+    same, again, other = model(), model(), model()
+    first, second = fit(same), fit(again)
+    fit(other, seed=1)
+    assert first.loss == second.loss
+    assert torch.equal(weights(same), weights(again))
+    assert not torch.equal(weights(same), weights(other))
+
+
+def test_global_random_state_is_untouched():
+    before = torch.random.get_rng_state()
+    fit(model())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_numpy_reports_and_double_weights():
+    generator = model().double()
+    history = fit(generator, REPORTS.double().numpy())
+    assert generator.sample(3, seed=0).dtype == torch.float64
+    assert all(np.isfinite(history.loss))
+
+
+def test_each_epoch_visits_every_report_once():
+    rows = []
+    loss = pg.EntropicLoss(pg.SquaredL2(), 1.0)
+    original = loss.solve
+    loss.solve = lambda x, y: rows.append(y) or original(x, y)
+    fit(model(), REPORTS[:100], loss, steps=4, batch_size=25)
+    seen = torch.cat(rows)
+    assert torch.equal(seen.sort(0).values, REPORTS[:100].sort(0).values)
+
+
+def test_resume_is_bit_equal(tmp_path, monkeypatch):
+    straight = model()
+    expected = fit(straight)
+
+    monkeypatch.setattr("privgan.training.SAVE_EVERY", 0.0)
+    stopped, path = model(), tmp_path / "run.pt"
+    solve = pg.EntropicLoss.solve
+    calls = []
+
+    def dies_at_the_eighth(self, x, y):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return solve(self, x, y)
+
+    monkeypatch.setattr(pg.EntropicLoss, "solve", dies_at_the_eighth)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, checkpoint=path)
+    monkeypatch.setattr(pg.EntropicLoss, "solve", solve)
+
+    resumed = model()
+    history = fit(resumed, checkpoint=path)
+    assert history.loss == expected.loss
+    assert history.nll == [list(pair) for pair in expected.nll] or history.nll == expected.nll
+    assert torch.equal(weights(resumed), weights(straight))
+
+
+KILLED = """
+import sys, privgan as pg, privgan.training as t
+t.SAVE_EVERY = 0.0
+mech = pg.Gaussian(0.3)
+reports = mech.privatize(pg.data.circle(600, seed=0), seed=1)
+model = pg.MLP(2, 2, hidden=(16,), norm=True)
+pg.fit(model, reports, pg.EntropicLoss.matched(mech), steps=int(sys.argv[2]), batch_size=64,
+       checkpoint=sys.argv[1])
+"""
+
+
+def test_resume_after_a_kill_is_bit_equal(tmp_path):
+    steps, path = 400, tmp_path / "run.pt"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path), str(steps)])
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert path.exists()
+    reached = len(torch.load(path, weights_only=True)["history"]["loss"])
+    assert 0 < reached < steps
+
+    def make():
+        return pg.MLP(2, 2, hidden=(16,), norm=True)
+
+    straight, resumed = make(), make()
+    expected = fit(straight, steps=steps)
+    history = fit(resumed, steps=steps, checkpoint=path)
+    assert history.loss == expected.loss
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, straight.state_dict()[name])
+
+
+def test_a_finished_training_is_returned_at_once(tmp_path):
+    path = tmp_path / "run.pt"
+    first, second = model(), model()
+    expected = fit(first, checkpoint=path)
+    history = fit(second, checkpoint=path)
+    assert history.seconds == expected.seconds
+    assert torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("steps", {"steps": 13}),
+        ("seed", {"seed": 5}),
+        ("loss", {"loss": pg.EntropicLoss.matched(MECH, tol=0.5)}),
+        ("mechanism", {"mechanism": pg.Gaussian(0.31)}),
+        ("reports", {"reports": REPORTS + 1}),
+        ("generator", {"generator": model(seed=1)}),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path, name, change):
+    path = tmp_path / "run.pt"
+    fit(model(), checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=f"belongs to another training: its {name}"):
+        fit(**({"generator": model(), "checkpoint": path} | change))
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_named_and_kept(tmp_path):
+    path = tmp_path / "run.pt"
+    path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"run\.pt cannot be read"):
+        fit(model(), checkpoint=path)
+    assert path.read_bytes() == b"half a file"
+
+
+def test_a_checkpoint_that_cannot_be_written_names_its_path(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OSError, match=r"cannot write checkpoint .*run\.pt"):
+        fit(model(), checkpoint=blocked / "run.pt")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_report_is_named_before_the_first_step(bad):
+    reports, generator = REPORTS.clone(), model()
+    reports[17, 1] = bad
+    before = weights(generator)
+    with pytest.raises(ValueError, match=r"reports has 1 non-finite row, .* at row 17 \(col"):
+        fit(generator, reports)
+    assert torch.equal(before, weights(generator))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "change"),
+    [
+        (ValueError, r"batch_size is 600 but only 570 reports", {"batch_size": 600}),
+        (ValueError, "reports is empty", {"reports": REPORTS[:0]}),
+        (ValueError, r"reports has shape \(600,\)", {"reports": REPORTS[:, 0]}),
+        (TypeError, "reports has dtype int64", {"reports": REPORTS.long()}),
+        (TypeError, "reports must be a numeric", {"reports": "circle.csv"}),
+        (ValueError, "3 columns and reports has 2", {"generator": pg.MLP(2, 3)}),
+        (ValueError, "steps must be at least 1", {"steps": 0}),
+        (TypeError, "batch_size must be an integer", {"batch_size": 64.0}),
+        (ValueError, "lr must be positive", {"lr": -1e-3}),
+        (ValueError, "holdout is a fraction", {"holdout": 1.0}),
+    ],
+)
+def test_bad_input_is_named(error, message, change):
+    with pytest.raises(error, match=message):
+        fit(**({"generator": model()} | change))
+
+
+def test_not_converging_warns_once_and_is_recorded():
+    loss = pg.EntropicLoss(pg.SquaredL2(), 1e-3, tol=1e-6, max_iter=1)
+    with pytest.warns(RuntimeWarning, match="step 0: Sinkhorn stopped at marginal error") as caught:
+        history = fit(model(), loss=loss)
+    assert len(caught) == 1
+    assert not any(history.converged)
+
+
+def test_divergence_names_the_step_and_keeps_finite_weights():
+    generator = model()
+    with pytest.raises(FloatingPointError, match="training diverged at step"):
+        fit(generator, lr=1e30)
+
+
+def test_progress_is_silent_off_a_terminal(capfd):
+    fit(model(), progress=True)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.gpu
+def test_auto_takes_the_cuda_device():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    generator = model()
+    assert fit(generator).device.startswith("cuda")
+    assert generator.sample(3).is_cuda
