@@ -5,7 +5,7 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 
 from privgan import data, plotting
 from privgan.claims import Claim
-from privgan.costs import L1, Cost, SquaredL2
+from privgan.costs import L1, Cost, Euclidean, SquaredL2
 from privgan.generators import MLP, Generator, Linear
 from privgan.losses import EntropicLoss, ExactLoss
 from privgan.mechanisms import Gaussian, Laplace, Mechanism
@@ -19,6 +19,7 @@ __all__ = [
     "Claim",
     "Cost",
     "EntropicLoss",
+    "Euclidean",
     "ExactLoss",
     "Gaussian",
     "Generator",

@@ -1,19 +1,34 @@
 """Transport costs: a pairwise matrix, and the gradient of a plan's total cost.
 
-A cost is a small stateless object with two methods. Solvers need nothing else, so a
-new cost (``-log k`` of some channel, say) only has to subclass `Cost` and write
-`Cost.matrix` in differentiable torch operations.
+A cost is a small stateless object with two methods. Solvers need nothing else, so a new cost
+(``-log k`` of some channel, say) only has to subclass `Cost` and write `Cost.matrix` in
+differentiable torch operations; solvers call it on tiles when the whole would not fit.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from privgan import kernels
+
+# Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
+# and cheaper than a matrix product with so short an inner dimension.
+FEW = 8
 
 
 class Cost:
     """A ground cost ``c(x, y)`` between records, the rows of ``x`` and of ``y``."""
 
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m)."""
+    # The scalar loops of a cost of the form finish(sum_k term(x_k - y_k)); None for others.
+    pointwise: kernels.Pointwise | None = None
+
+    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m).
+
+        out: storage (n, m) that may be used for the result; a cost is free to ignore it.
+        """
         raise NotImplementedError
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
@@ -38,7 +53,7 @@ class Transposed(Cost):
     def __init__(self, cost: Cost):
         self.cost = cost
 
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
         return self.cost.matrix(y, x).T
 
     @property
@@ -49,50 +64,127 @@ class Transposed(Cost):
         return f"{self.cost!r}.T"
 
 
-class SquaredL2(Cost):
-    """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
+class _Norm(Cost):
+    """A symmetric cost with loops of its own, differentiable through `Cost.gradient`."""
 
-    # Up to this many columns the differences are formed one by one: exact, and cheaper
-    # than a matrix product with so short an inner dimension.
-    DIRECT = 4
+    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+        if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+            return _Pairwise.apply(x, y, self)
+        if out is None:
+            out = x.new_empty((len(x), len(y)))
+        if x.device.type == "cpu" and x.shape[1] <= FEW:
+            kernels.pairwise(self.pointwise)(x.contiguous(), y.T.contiguous(), out)
+        else:
+            self._fill(x, y, out)
+        return out
 
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        if x.shape[1] <= self.DIRECT:
-            return sum(
-                (xk[:, None] - yk[None, :]).square()
-                for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True)
-            )
-        # |x|^2 + |y|^2 - 2 x.y cancels badly when the data lie far from the origin; the
-        # cost is invariant under a common shift, so shift to the centre of y first.
-        centre = y.mean(0)
-        x, y = x - centre, y - centre
-        norms = x.square().sum(1)[:, None] + y.square().sum(1)[None, :]
-        return torch.addmm(norms, x, y.T, alpha=-2.0).clamp_min(0.0)
-
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
-        centre = y.mean(0)
-        return 2.0 * (plan.sum(1, keepdim=True) * (x - centre) - plan @ (y - centre))
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        """Write the costs of records with many columns, or on a GPU, into ``out``."""
+        raise NotImplementedError
 
     @property
     def T(self) -> Cost:
         return self
 
 
-class L1(Cost):
+class _Pairwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, cost: Cost) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.cost = cost
+        return cost.matrix(x.detach(), y.detach())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, plan: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        need_x, need_y, _ = ctx.needs_input_grad
+        return (
+            ctx.cost.gradient(x, y, plan) if need_x else None,
+            ctx.cost.gradient(y, x, plan.T) if need_y else None,
+            None,
+        )
+
+
+class SquaredL2(_Norm):
+    """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
+
+    pointwise = kernels.SQUARED_L2
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if x.shape[1] <= FEW:
+            _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
+            return
+        # |x|^2 + |y|^2 - 2 x.y cancels badly when the data lie far from the origin; the
+        # cost is invariant under a common shift, so shift to the centre of y first.
+        centre = y.mean(0)
+        x, y = x - centre, y - centre
+        with _full_precision():
+            torch.mm(x, y.T, out=out)
+        out.mul_(-2.0).add_(x.square().sum(1)[:, None]).add_(y.square().sum(1)).clamp_min_(0.0)
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
+        centre = y.mean(0)
+        with _full_precision():
+            barycentre = plan @ (y - centre)
+        return 2.0 * (plan.sum(1, keepdim=True) * (x - centre) - barycentre)
+
+
+class L1(_Norm):
     """``sum_k |x_k - y_k|``, the cost that Laplace noise asks for (p = 1).
 
     Where two coordinates coincide the gradient takes the subgradient 0.
     """
 
-    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cdist(x, y, p=1.0)
+    pointwise = kernels.L1
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if x.device.type == "cpu":
+            kernels.l1_matrix(x.contiguous(), y.contiguous(), out)
+        elif x.shape[1] <= FEW:
+            _fill_by_coordinate(x, y, out, lambda difference: difference.abs_())
+        else:
+            out.copy_(torch.cdist(x, y, p=1.0))
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        # cdist's own backward, called directly: for p = 1 it only needs the signs, so there
-        # is no reason to compute the distances once more.
+        if x.device.type == "cpu":
+            out = torch.empty_like(x, memory_format=torch.contiguous_format)
+            kernels.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
+            return out
+        # cdist's own backward: for p = 1 it needs only the signs, not the distances.
         return torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
 
-    @property
-    def T(self) -> Cost:
-        return self
+
+class Euclidean(_Norm):
+    """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
+
+    pointwise = kernels.EUCLIDEAN
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        SquaredL2()._fill(x, y, out)
+        out.sqrt_()
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        distance = self.matrix(x, y)
+        weight = torch.where(distance > 0, plan / distance, 0.0)
+        return 0.5 * SquaredL2().gradient(x, y, weight)
+
+
+def _fill_by_coordinate(
+    x: Tensor, y: Tensor, out: Tensor, term_: Callable[[Tensor], Tensor]
+) -> None:
+    out.zero_()
+    for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True):
+        out += term_(xk[:, None] - yk[None, :])
+
+
+class _full_precision:
+    """TensorFloat32 off inside: its 10-bit mantissa makes errors of several reg in a cost."""
+
+    def __enter__(self) -> None:
+        self.allowed = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = self.allowed

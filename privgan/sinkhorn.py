@@ -3,16 +3,16 @@ r"""Entropic optimal transport between two weighted samples, solved to a certifi
     W(a, b) = min over plans P with marginals a, b:  <P, C> + reg * KL(P || a b^T)
 
 with natural logarithms. The dual potentials f (n,), g (m,) in cost units give the plan,
-``P_ij = a_i b_j exp((f_i + g_j - C_ij) / reg)``. The solver alternates
+``P_ij = a_i b_j exp((f_i + g_j - C_ij) / reg)``. Rows of the returned plan are exact, on the
+side that the generator's points are on, and the column sums carry the whole error.
 
-    g_j = -reg log sum_i a_i exp((f_i - C_ij) / reg)      (columns of P sum to b)
-    f_i = -reg log sum_j b_j exp((g_j - C_ij) / reg)      (rows of P sum to a)
-
-always ending on f, the side that the generator's points are on: rows are exact and the
-column sums carry the whole error. The next column pass measures it, so the certificate
-``sum_j |(P^T 1)_j - b_j|`` belongs to exactly the potentials that are returned.
+The iteration is in `semidual`; `dense` runs it on a stored matrix, `streaming` on tiles that
+are formed and forgotten. Gradients come from the envelope theorem and are computed with the
+solution, so nothing of size n x m outlives the call.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,15 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.costs import Cost
+from privgan.dense import DenseHalfSteps
+from privgan.semidual import Solution, solve
+from privgan.streaming import CompiledHalfSteps, StreamingHalfSteps
 
-# Scalings are folded back into the kernel before exp(+-DRIFT) could lose float32 range.
-DRIFT = 20.0
+# "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
+DENSE_BYTES = 2**30
+# Storage of this many entries is kept from one solve to the next: on a CPU, mapping fresh
+# memory costs as much as filling it.
+KEEP_ENTRIES = 2**22
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,10 @@ class SinkhornResult:
     """A solved problem. ``converged`` says whether ``error`` reached the tolerance.
 
     value: 0-dim tensor, cost units; differentiable in the inputs that require gradients.
-    f, g: potentials, (n,) and (m,), cost units.
-    error: L1 marginal error of the plan, in mass (between 0 and 2).
-    n_iter: pairs of half-steps taken.
+    f, g: potentials, (n,) and (m,), cost units, rounded to the inputs' precision. Inside, they
+    are float64: where costs are 1000 times reg, float32 alone costs 1e-4 of marginal error.
+    error: L1 marginal error of the plan behind value, gradients and `plan`, in mass (0 to 2).
+    n_iter: iterations taken, a pair of half-steps each.
     """
 
     value: Tensor
@@ -42,12 +49,13 @@ class SinkhornResult:
     error: float
     n_iter: int
     converged: bool
-    _problem: tuple = field(repr=False, default=())
+    _density: Callable[[], Tensor] | None = field(repr=False, default=None)
 
     def plan(self) -> Tensor:
-        """The coupling, (n, m); its rows sum to ``a`` up to rounding."""
-        cost, reg, a, b = self._problem
-        return _plan(cost(), reg, a, b, self.f, self.g)
+        """The coupling, (n, m); its rows sum to ``a`` up to rounding. Dense problems only."""
+        if self._density is None:
+            raise ValueError("a streamed problem has no stored plan; solve with backend='dense'")
+        return self._density()
 
 
 def sinkhorn(
@@ -58,29 +66,36 @@ def sinkhorn(
     *,
     tol: float = 1e-3,
     max_iter: int = 1000,
+    init: SinkhornResult | Tensor | None = None,
 ) -> SinkhornResult:
     """Solve entropic OT for a cost matrix.
 
     cost: (n, m), float32 or float64. reg: regularisation > 0, in cost units.
     a, b: weights (n,), (m,), each summing to 1; uniform when omitted. A zero weight is
     the same as leaving the point out. tol: L1 marginal error to reach.
+    init: where to start from, potentials g (m,) or an earlier result.
 
-    Not reaching ``tol`` is no exception: look at ``converged`` and ``error``.
-    The value's gradient in ``cost``, ``a`` and ``b`` is the envelope theorem's
-    (P, f and g; f and g up to a constant); second derivatives are refused.
+    Not reaching ``tol``, within ``max_iter`` or because rounding forbids it, is no exception:
+    look at ``converged`` and ``error``. The value's gradient in ``cost``, ``a`` and ``b`` is
+    the envelope theorem's (P, f and g; f and g up to a constant); second derivatives are
+    refused.
     """
     cost = checks.as_float_tensor("cost", cost)
     if cost.ndim != 2 or cost.numel() == 0:
         raise ValueError(f"cost has shape {tuple(cost.shape)}; expected (n, m) with n, m >= 1")
     checks.check_finite("cost", cost)
     reg, tol, max_iter = _settings(reg, tol, max_iter)
-    a, b = _weights("a", a, cost.shape[0], cost), _weights("b", b, cost.shape[1], cost)
+    n, m = cost.shape
+    a, b = _weights("a", a, n, cost), _weights("b", b, m, cost)
     with torch.no_grad():
-        solution = _solve(cost.detach(), reg, a.detach(), b.detach(), tol, max_iter)
-    f, g, error, n_iter = solution
-    value = _MatrixEnvelope.apply(cost, a, b, f, g, reg)
-    problem = (cost.detach, reg, a.detach(), b.detach())
-    return SinkhornResult(value, f, g, error, n_iter, error <= tol, problem)
+        matrix = cost.detach().contiguous()
+        steps = DenseHalfSteps(matrix, reg, a.double(), b.double(), _storage("kernel", cost, n, m))
+        psi = _start(init, reg, cost, m)
+        psi = steps.start() if psi is None else psi
+        solution = solve(steps, psi, a.double(), b.double(), tol, max_iter)
+        # A copy, for the kernel's storage belongs to the next solve.
+        grad_cost = steps.plan(solution).clone() if cost.requires_grad else None
+    return _result(solution, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
 
 
 def sinkhorn_samples(
@@ -93,21 +108,86 @@ def sinkhorn_samples(
     *,
     tol: float = 1e-3,
     max_iter: int = 1000,
+    init: SinkhornResult | Tensor | None = None,
+    backend: str = "auto",
 ) -> SinkhornResult:
     """Solve entropic OT between the points ``x`` (n, d) and ``y`` (m, d).
 
-    As `sinkhorn`, with the cost given as a `Cost`; the value is differentiable in
-    ``x``, ``y``, ``a`` and ``b``.
+    As `sinkhorn`, with the cost given as a `Cost`; the value is differentiable in ``x``,
+    ``y``, ``a`` and ``b``. backend: "dense" stores the (n, m) matrix, "streaming" needs
+    O((n + m) d) memory for any cost, "auto" is dense up to `DENSE_BYTES`.
     """
     x, y = checks.as_pair("x", x, "y", y)
     reg, tol, max_iter = _settings(reg, tol, max_iter)
-    a, b = _weights("a", a, x.shape[0], x), _weights("b", b, y.shape[0], x)
+    n, m = len(x), len(y)
+    a, b = _weights("a", a, n, x), _weights("b", b, m, x)
+    if backend == "auto":
+        backend = "dense" if 2 * n * m * x.element_size() <= DENSE_BYTES else "streaming"
+    prepare = {"dense": _dense, "streaming": _streaming}.get(backend)
+    if prepare is None:
+        raise ValueError(f"backend must be 'auto', 'dense' or 'streaming', got {backend!r}")
     with torch.no_grad():
-        matrix = cost.matrix(x, y)
-        f, g, error, n_iter = _solve(matrix, reg, a, b, tol, max_iter)
-    value = _SamplesEnvelope.apply(x, y, a, b, f, g, matrix, cost, reg)
-    problem = (lambda: matrix, reg, a.detach(), b.detach())
-    return SinkhornResult(value, f, g, error, n_iter, error <= tol, problem)
+        points = x.detach(), y.detach()
+        steps, matrix = prepare(*points, cost, reg, a.double(), b.double(), tol)
+        psi = _start(init, reg, x, m)
+        psi = steps.start() if psi is None else psi
+        solution = solve(steps, psi, a.double(), b.double(), tol, max_iter)
+        gradients = _gradients(steps, solution, cost, x, y)
+    return _result(solution, reg, tol, (x, y), gradients, a, b, matrix)
+
+
+def _dense(x, y, cost, reg, a, b, tol):
+    """Half-steps on a stored matrix, and how to form that matrix again for a plan."""
+    n, m = len(x), len(y)
+    matrix = cost.matrix(x, y, out=_storage("cost", x, n, m)).contiguous()
+    precision = x.dtype
+    if precision == torch.float32 and _rounding(matrix, reg) > tol:
+        # Float32 costs this many times larger than reg could not support the tolerance.
+        precision = torch.float64
+        matrix = cost.matrix(x.double(), y.double()).contiguous()
+    steps = DenseHalfSteps(matrix, reg, a, b, _storage("kernel", x, n, m))
+    return steps, lambda: cost.matrix(x.to(precision), y.to(precision))
+
+
+def _streaming(x, y, cost, reg, a, b, tol):
+    kind = CompiledHalfSteps if CompiledHalfSteps.fits(x, cost) else StreamingHalfSteps
+    return kind(x, y, cost, reg, a, b), None
+
+
+def _gradients(
+    steps: DenseHalfSteps | StreamingHalfSteps, solution: Solution, cost: Cost, x: Tensor, y: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """sum_j P_ij dc(x_i, y_j)/dx_i, and alike in y, where they will be asked for."""
+    if not (x.requires_grad or y.requires_grad):
+        return None, None
+    x_points, y_points = x.detach(), y.detach()
+    if isinstance(steps, StreamingHalfSteps):
+        return steps.gradients(solution, y.requires_grad)
+    plan = steps.plan(solution)
+    return (
+        cost.gradient(x_points, y_points, plan) if x.requires_grad else None,
+        cost.T.gradient(y_points, x_points, plan.T) if y.requires_grad else None,
+    )
+
+
+def _result(
+    solution: Solution,
+    reg: float,
+    tol: float,
+    inputs: tuple[Tensor, ...],
+    gradients: tuple[Tensor | None, ...],
+    a: Tensor,
+    b: Tensor,
+    matrix: Callable[[], Tensor] | None,
+) -> SinkhornResult:
+    f, g = (reg * solution.phi).to(a.dtype), (reg * solution.psi).to(a.dtype)
+    with torch.no_grad():
+        weights = a.detach(), b.detach()
+        value = reg * (a.double() @ solution.phi + b.double() @ solution.psi)
+    value = _Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
+    density = None if matrix is None else lambda: _plan(matrix(), reg, *weights, solution)
+    converged = solution.error <= tol
+    return SinkhornResult(value, f, g, solution.error, solution.n_iter, converged, density)
 
 
 def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:
@@ -135,45 +215,59 @@ def _weights(name: str, weights: Any, size: int, like: Tensor) -> Tensor:
     return weights
 
 
-def _solve(
-    cost: Tensor, reg: float, a: Tensor, b: Tensor, tol: float, max_iter: int
-) -> tuple[Tensor, Tensor, float, int]:
-    """Potentials f, g, the marginal error that belongs to them, and the iterations."""
-    log_kernel = cost / -reg  # (n, m)
-    log_a, log_b = a.log(), b.log()  # -inf at zero weights, as it should be
-
-    def log_domain_step(phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # One exact pair of half-steps on phi = f / reg, psi = g / reg, safe at any scale,
-        # and the kernel with both absorbed: its rows sum to 1 under b, so the largest
-        # entries are of order one whatever cost / reg was.
-        psi = -torch.logsumexp(log_kernel + (phi + log_a)[:, None], 0)
-        phi = -torch.logsumexp(log_kernel + (psi + log_b)[None, :], 1)
-        return phi, psi, (log_kernel + phi[:, None]).add_(psi).exp_()
-
-    phi, psi, kernel = log_domain_step(torch.zeros_like(a))
-    u, v = torch.ones_like(a), torch.ones_like(b)
-    limit = torch.e**DRIFT
-    n_iter = 1
-    while True:
-        columns = kernel.T @ (a * u)
-        error = (b * (v * columns - 1.0).abs()).sum().item()
-        if error <= tol or n_iter >= max_iter:
-            break
-        v_next = 1.0 / columns
-        u_next = 1.0 / (kernel @ (b * v_next))
-        extremes = torch.stack([*v_next.aminmax(), *u_next.aminmax()])
-        if ((extremes > 1.0 / limit) & (extremes < limit)).all():
-            u, v = u_next, v_next
-        else:  # drifted, or a column underflowed: repeat the step in the log domain
-            phi, psi, kernel = log_domain_step(phi + u.log())
-            u, v = torch.ones_like(a), torch.ones_like(b)
-        n_iter += 1
-    return reg * (phi + u.log()), reg * (psi + v.log()), error, n_iter
+def _start(init: Any, reg: float, like: Tensor, m: int) -> Tensor | None:
+    """The caller's potentials as psi = g / reg, float64."""
+    if init is None:
+        return None
+    g = checks.as_float_tensor("init", init.g if isinstance(init, SinkhornResult) else init)
+    if g.shape != (m,):
+        raise ValueError(f"init has shape {tuple(g.shape)}; potentials on the y side are ({m},)")
+    checks.check_finite("init", g)
+    return g.detach().to(like.device).double() / reg
 
 
-def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, f: Tensor, g: Tensor) -> Tensor:
-    log_density = (f[:, None] + g[None, :] - cost).div_(reg)
-    return log_density.exp_().mul_(a[:, None]).mul_(b[None, :])
+_kept = threading.local()
+
+
+def _storage(name: str, like: Tensor, n: int, m: int) -> Tensor:
+    """Uninitialised (n, m) memory; up to `KEEP_ENTRIES` the same piece at every call."""
+    if n * m > KEEP_ENTRIES:
+        return like.new_empty((n, m))
+    key = f"{name} {like.dtype} {like.device}"
+    flat = getattr(_kept, key, None)
+    if flat is None or len(flat) < n * m:
+        flat = like.detach().new_empty(n * m)
+        setattr(_kept, key, flat)
+    return flat[: n * m].view(n, m)
+
+
+def _rounding(matrix: Tensor, reg: float) -> float:
+    """Relative error of exp(-C / reg) from costs rounded a few times in their own precision."""
+    return 4 * torch.finfo(matrix.dtype).eps * matrix.amax().item() / reg
+
+
+def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:
+    log_density = solution.phi[:, None] + solution.psi - cost.double().div(reg)
+    return log_density.exp_().mul_(a[:, None]).mul_(b).to(a.dtype)
+
+
+class _Envelope(torch.autograd.Function):
+    """Attaches to the value the gradients that were computed with it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: tuple, *inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        inputs = ctx.saved_tensors
+        pairs = zip(ctx.needs_input_grad[2:], ctx.gradients, strict=True)
+        # Refusing to be differentiated again must be wired to the inputs, or autograd would
+        # take the gradient for a constant and return a silently wrong second derivative.
+        wired = [_FirstOrder.apply(grad * own, *inputs) if need else None for need, own in pairs]
+        return None, None, *wired
 
 
 class _FirstOrder(torch.autograd.Function):
@@ -189,50 +283,3 @@ class _FirstOrder(torch.autograd.Function):
             "second derivatives of the Sinkhorn value are not implemented: the envelope "
             "gradient treats the potentials as constants"
         )
-
-
-class _MatrixEnvelope(torch.autograd.Function):
-    """The dual value <f, a> + <g, b>; its gradient is (P, f, g) at fixed potentials."""
-
-    @staticmethod
-    def forward(ctx, cost, a, b, f, g, reg):
-        ctx.save_for_backward(cost, a, b, f, g)
-        ctx.reg = reg
-        return f @ a + g @ b
-
-    @staticmethod
-    def backward(ctx, grad):
-        cost, a, b, f, g = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        with torch.no_grad():
-            grad_cost = grad * _plan(cost, ctx.reg, a, b, f, g) if needs[0] else None
-            grads = (grad_cost, grad * f if needs[1] else None, grad * g if needs[2] else None)
-        return *_first_order(grads, grad, cost, a, b), None, None, None
-
-
-class _SamplesEnvelope(torch.autograd.Function):
-    """The dual value; dW/dx_i = sum_j P_ij dc(x_i, y_j)/dx_i, and alike in y."""
-
-    @staticmethod
-    def forward(ctx, x, y, a, b, f, g, matrix, cost, reg):
-        ctx.save_for_backward(x, y, a, b, f, g, matrix)
-        ctx.cost, ctx.reg = cost, reg
-        return f @ a + g @ b
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, y, a, b, f, g, matrix = ctx.saved_tensors
-        need_x, need_y, need_a, need_b = ctx.needs_input_grad[:4]
-        with torch.no_grad():
-            plan = grad * _plan(matrix, ctx.reg, a, b, f, g) if need_x or need_y else None
-            grads = (
-                ctx.cost.gradient(x, y, plan) if need_x else None,
-                ctx.cost.T.gradient(y, x, plan.T) if need_y else None,
-                grad * f if need_a else None,
-                grad * g if need_b else None,
-            )
-        return *_first_order(grads, grad, x, y, a, b), None, None, None, None, None
-
-
-def _first_order(grads: tuple, *inputs: Tensor) -> tuple:
-    return tuple(None if grad is None else _FirstOrder.apply(grad, *inputs) for grad in grads)

@@ -222,3 +222,76 @@ def test_bad_input_is_named(message, call):
 def test_bad_dtypes_are_named(message, x, y):
     with pytest.raises(TypeError, match=message):
         pg.sinkhorn_samples(x, y, pg.L1(), 1.0)
+
+
+@pytest.mark.parametrize("backend", ["dense", "streaming"])
+def test_a_warm_restart_takes_one_iteration(backend):
+    x, y = problem(30, 25, 2, std=0.2)
+    first = pg.sinkhorn_samples(x, y, pg.SquaredL2(), 0.05, tol=1e-6, backend=backend)
+    assert first.n_iter > 3
+    for init in (first, first.g):
+        again = pg.sinkhorn_samples(
+            x, y, pg.SquaredL2(), 0.05, tol=1e-6, backend=backend, init=init
+        )
+        assert again.n_iter == 1
+        assert torch.isclose(again.value, first.value)
+    matrix = pg.SquaredL2().matrix(x, y)
+    assert pg.sinkhorn(matrix, 0.05, tol=1e-6, init=first).n_iter == 1
+
+
+def test_a_bad_warm_start_is_named():
+    x, y = problem(4, 3, 2)
+    with pytest.raises(ValueError, match=r"init has shape \(4,\)"):
+        pg.sinkhorn_samples(x, y, pg.L1(), 1.0, init=torch.zeros(4))
+    with pytest.raises(ValueError, match="init has 1 non-finite entry"):
+        pg.sinkhorn_samples(x, y, pg.L1(), 1.0, init=torch.tensor([0.0, float("nan"), 0.0]))
+
+
+@pytest.mark.parametrize("cost", [pg.SquaredL2(), pg.L1()], ids=repr)
+@pytest.mark.parametrize(("d", "std"), [(2, 0.05), (784, 0.2), (784, 1.0)])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_the_float32_certificate_holds_in_float64(cost, d, std, tol):
+    """Marginals summed in float64; and the plan is the one that f and g give for exact costs."""
+    x, y = problem(96, 96, d, 2, torch.float32, std)
+    reg = 2 * std**2 if isinstance(cost, pg.SquaredL2) else std / 2**0.5
+    r = pg.sinkhorn_samples(x, y, cost, reg, tol=tol, max_iter=5000)
+    assert r.converged
+    plan = r.plan().double()
+    assert (plan.sum(0) - 1 / 96).abs().sum() + (plan.sum(1) - 1 / 96).abs().sum() <= tol * 1.05
+    exact = cost.matrix(x.double(), y.double())
+    same = ((r.f.double()[:, None] + r.g.double()[None] - exact) / reg).exp() / 96**2
+    assert (plan - same).abs().sum() <= 1e-4 + 2e-7 * exact.max() / reg  # f and g are rounded
+
+
+@pytest.mark.parametrize("cost", [pg.SquaredL2(), pg.L1()], ids=repr)
+@pytest.mark.parametrize("shift", [10.0, 100.0, 1000.0])
+def test_a_common_shift_changes_nothing(cost, shift):
+    x, y = problem(40, 30, 2, 4, torch.float32, 0.3)
+    x, y = ((t + shift) - shift for t in (x, y))  # so that both problems round alike
+    results = []
+    for move in (0.0, shift):
+        points = (x + move).requires_grad_()
+        r = pg.sinkhorn_samples(points, y + move, cost, 0.3, tol=1e-5)
+        r.value.backward()
+        results.append((r.value.detach(), points.grad))
+    assert torch.isclose(*(value for value, _ in results), rtol=1e-5)
+    assert torch.allclose(*(grad for _, grad in results), rtol=1e-3, atol=1e-6)
+
+
+def test_gradients_agree_with_a_tightly_converged_plan_far_above_the_diameter():
+    x, y = problem(40, 30, 5, 4, torch.float32)
+    x.requires_grad_()
+    pg.sinkhorn_samples(x, y, pg.L1(), 1e5, tol=1e-4).value.backward()
+    uniform = torch.full((40, 30), 1 / 1200)
+    assert torch.allclose(x.grad, pg.L1().gradient(x.detach(), y, uniform), atol=1e-5)
+
+
+def test_solves_in_between_do_not_disturb_a_gradient():
+    x, y = problem(20, 20, 3)
+    losses = [pg.sinkhorn_samples(x.requires_grad_(), y, pg.L1(), reg).value for reg in (0.5, 2.0)]
+    (together,) = torch.autograd.grad(sum(losses), x)
+    alone = []
+    for reg in (0.5, 2.0):
+        value = pg.sinkhorn_samples(x, y, pg.L1(), reg).value
+        alone.append(torch.autograd.grad(value, x)[0])
+    assert torch.equal(together, sum(alone))

@@ -1,0 +1,56 @@
+import numba
+import numpy as np
+import pytest
+import torch
+
+from privgan import kernels
+
+
+def test_exp32_is_exp_to_float32_precision():
+    t = np.linspace(-87, 88, 1_000_001, dtype=np.float32)
+    ours = np.array([kernels.exp32(v) for v in t[::1000]])
+    exact = np.exp(t[::1000].astype(np.float64))
+    assert np.max(np.abs(ours / exact - 1)) < 3e-7
+    assert kernels.exp32(np.float32(-500)) < 1e-37
+    assert np.isfinite(kernels.exp32(np.float32(500)))
+
+
+def test_exp32_stays_precise_inside_a_vectorised_loop():
+    cost = -torch.linspace(-80, 0, 5001).reshape(1, -1)
+    kernel, phi = torch.empty_like(cost), torch.empty(1, dtype=torch.float64)
+    kernels.absorb(cost, 1.0, torch.zeros(5001, dtype=torch.float64), phi, kernel)
+    exact = (phi - cost.double()).exp()
+    assert ((kernel - exact).abs() / exact).max() < 3e-7
+
+
+def test_loops_take_torchs_number_of_threads():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        x = torch.rand(5, 9)
+        kernels.l1_matrix(x, x, torch.empty(5, 5))
+        assert numba.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 11])
+@pytest.mark.parametrize("shares", [1, 2, 3])
+def test_half_steps_are_two_products(n, shares):
+    g = torch.Generator().manual_seed(0)
+    kernel = torch.rand((n, 7), generator=g, dtype=torch.float64)
+    v, a = torch.rand(7, generator=g).double(), torch.rand(n, generator=g).double()
+    rows, partial = torch.empty_like(a), torch.empty((shares, 7), dtype=torch.float64)
+    kernels.half_steps(kernel, v, a, rows, partial)
+    assert torch.allclose(rows, kernel @ v)
+    assert torch.allclose(partial.sum(0), kernel.T @ (a / (kernel @ v)))
+
+
+def test_l1_gradient_passes_over_only_what_float32_cannot_see():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn((6, 40), generator=g), torch.randn((9, 40), generator=g)
+    plan = torch.rand((6, 9), generator=g) * torch.logspace(-20, 0, 9)
+    out = torch.empty_like(x)
+    kernels.l1_gradient(x, y, plan, out)
+    exact = (plan[:, :, None] * (x[:, None] - y[None]).sign()).double().sum(1)
+    assert (out - exact).abs().max() < 1e-7 * plan.sum(1).max()
