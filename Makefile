@@ -8,7 +8,7 @@ FIGURES := $(NOTEBOOKS:%=figures/%.ipynb)
 # from requirements.lock the first time it is needed. -I keeps this folder off Python's path.
 PYTHON ?= python3
 ifneq ($(CONDA_PREFIX),)
-CONDA_READY := $(shell $(CONDA_PREFIX)/bin/python -I -c "import privgan, papermill, nbval" 2>/dev/null && echo yes)
+CONDA_READY := $(shell $(CONDA_PREFIX)/bin/python -I -c "import importlib.metadata as m; [m.version(p) for p in ('privgan', 'papermill', 'nbval')]" 2>/dev/null && echo yes)
 endif
 ifeq ($(CONDA_READY),yes)
 PY := $(CONDA_PREFIX)/bin/python
@@ -18,10 +18,6 @@ PY := .venv/bin/python
 ENV := .venv/ready
 endif
 
-# Kernels run inside notebooks/, so a relative data folder would point elsewhere there.
-ifneq ($(PRIVGAN_DATA_DIR),)
-export PRIVGAN_DATA_DIR := $(abspath $(PRIVGAN_DATA_DIR))
-endif
 export PYTHONDONTWRITEBYTECODE := 1
 
 # Results are stamped in build/, not judged by the dates of the committed files: in a clone
@@ -32,7 +28,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
-.PHONY: help figures test lint lab env templates clean $(FIGURES)
+.PHONY: help figures test lint lab env templates bench clean $(FIGURES)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +40,7 @@ help:
 	@echo "make test                  lint, unit tests, and the notebooks' stored outputs against a fresh run"
 	@echo "make lab                   JupyterLab with the right kernel"
 	@echo "make env                   only set up .venv"
+	@echo "make bench                 time the solver beside its peers, in an environment of their own"
 	@echo "make templates             re-run the templates in notebooks/ in place, after changing them"
 	@echo "make clean                 remove build/ and caches; figures/ and .venv stay"
 
@@ -52,7 +49,7 @@ figures: $(STAMPS)
 
 $(FIGURES): figures/%.ipynb: build/$(SCALE)-%.stamp
 
-build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py) $(ENV)
+build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py) privgan/paper.mplstyle $(ENV)
 	@echo "$*: $(SCALE) scale, into $(INTO)/"
 	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.execute run $* --scale $(SCALE) --into $(INTO)
 
@@ -70,13 +67,22 @@ lab: $(ENV)
 templates: $(ENV)
 	for name in $(NOTEBOOKS); do $(PY) -m privgan.execute refresh $$name || exit 1; done
 
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.run
+
 env: $(ENV)
 
 .venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is %d.%d' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.12' % sys.version_info[:2] if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.venv-bench/ready: benchmarks/requirements.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 clean:

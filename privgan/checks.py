@@ -16,8 +16,8 @@ def as_float_tensor(name: str, value: Any) -> Tensor:
     would change what the caller believes is being computed.
     """
     if not isinstance(value, Tensor):
-        if isinstance(value, np.ndarray) and not value.flags.writeable:
-            value = value.copy()  # torch cannot borrow read-only memory
+        if isinstance(value, np.ndarray) and not (value.flags.writeable and value.flags.forc):
+            value = value.copy()  # torch borrows neither read-only nor reversed memory
         try:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -78,7 +78,9 @@ def check_same(name_x: str, x: Tensor, name_y: str, y: Tensor) -> None:
 
 
 def positive(name: str, value: Any) -> float:
-    """``value`` as a finite float above zero."""
+    """``value`` as a finite float above zero; strings and bools are refused."""
+    if isinstance(value, str | bool):
+        raise TypeError(f"{name} must be a number, got {value!r}")
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -88,10 +90,32 @@ def positive(name: str, value: Any) -> float:
     return number
 
 
-def positive_int(name: str, value: Any) -> int:
-    """``value`` as an int of at least one; bools and floats are refused."""
+def integer(name: str, value: Any) -> int:
+    """``value`` as an int; bools and floats are refused."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < 1:
+    return int(value)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """``value`` as an int of at least one."""
+    if integer(name, value) < 1:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
     return int(value)
+
+
+def fraction(name: str, value: Any) -> float:
+    """``value`` as a float in [0, 1)."""
+    if isinstance(value, str | bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name} is a fraction in [0, 1), got {value!r}")
+    return float(value)
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """Raise TypeError unless ``value`` is a ``kind``."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be a {kind.__name__}, got a {type(value).__name__}: {value!r}"
+        )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from privgan import kernels
+from privgan import pointwise as pw
 
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
 # and cheaper than a matrix product with so short an inner dimension.
@@ -22,14 +23,15 @@ class Cost:
     """A ground cost ``c(x, y)`` between records, the rows of ``x`` and of ``y``."""
 
     # The scalar loops of a cost of the form finish(sum_k term(x_k - y_k)); None for others.
-    pointwise: kernels.Pointwise | None = None
+    pointwise: pw.Pointwise | None = None
 
-    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-        """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m).
-
-        out: storage (n, m) that may be used for the result; a cost is free to ignore it.
-        """
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m)."""
         raise NotImplementedError
+
+    def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
+        """`matrix`, in ``storage`` (n, m) if the cost knows how to use it. No gradients."""
+        return self.matrix(x, y)
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         """Gradient in ``x``, (n, d), of ``sum_ij plan_ij c(x_i, y_j)``; ``plan`` is (n, m)."""
@@ -44,7 +46,8 @@ class Cost:
         return Transposed(self)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
 
 
 class Transposed(Cost):
@@ -53,7 +56,7 @@ class Transposed(Cost):
     def __init__(self, cost: Cost):
         self.cost = cost
 
-    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return self.cost.matrix(y, x).T
 
     @property
@@ -67,16 +70,17 @@ class Transposed(Cost):
 class _Norm(Cost):
     """A symmetric cost with loops of its own, differentiable through `Cost.gradient`."""
 
-    def matrix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
             return _Pairwise.apply(x, y, self)
-        if out is None:
-            out = x.new_empty((len(x), len(y)))
+        return self.matrix_in(x, y, x.detach().new_empty((len(x), len(y))))
+
+    def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
         if x.device.type == "cpu" and x.shape[1] <= FEW:
-            kernels.pairwise(self.pointwise)(x.contiguous(), y.T.contiguous(), out)
+            pw.pairwise(self.pointwise)(x.contiguous(), y.T.contiguous(), storage)
         else:
-            self._fill(x, y, out)
-        return out
+            self._fill(x, y, storage)
+        return storage
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         """Write the costs of records with many columns, or on a GPU, into ``out``."""
@@ -109,7 +113,7 @@ class _Pairwise(torch.autograd.Function):
 class SquaredL2(_Norm):
     """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
 
-    pointwise = kernels.SQUARED_L2
+    pointwise = pw.SQUARED_L2
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.shape[1] <= FEW:
@@ -137,7 +141,7 @@ class L1(_Norm):
     Where two coordinates coincide the gradient takes the subgradient 0.
     """
 
-    pointwise = kernels.L1
+    pointwise = pw.L1
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu":
@@ -159,7 +163,7 @@ class L1(_Norm):
 class Euclidean(_Norm):
     """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
 
-    pointwise = kernels.EUCLIDEAN
+    pointwise = pw.EUCLIDEAN
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         SquaredL2()._fill(x, y, out)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pooch
+import requests
 import torch
 from torch import Tensor
 
@@ -165,8 +166,10 @@ def _fetch(name: str) -> Path:
                 ),
             )
             return path
-        except Exception as error:  # requests, urllib3, OSError, or a wrong hash: try the next
+        except (requests.RequestException, ValueError) as error:  # no answer, or a wrong hash
             failures.append(f"{mirror}: {type(error).__name__}")
+        except OSError as error:  # this machine's own trouble; another mirror would not help
+            raise OSError(error.errno, f"cannot store {path}: {error.strerror or error}") from error
     raise DataUnavailable(
         f"{name} is not in {path.parent} and could not be downloaded ({'; '.join(failures)}). "
         f"Put the four MNIST .gz files into {path.parent}, or point PRIVGAN_DATA_DIR at a "

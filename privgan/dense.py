@@ -8,6 +8,8 @@ largest entry of every column is then at least 1 / n, so nothing underflows, wha
 is. K is formed again ("absorbed") when psi drifts.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,40 +35,42 @@ class DenseHalfSteps:
     def start(self) -> Tensor:
         return self.passes.transform(self.scale, self.a)
 
-    def _drift(self, psi: Tensor) -> tuple[Tensor, Tensor]:
-        """psi - psi0 less its mean, and that mean, which only moves phi the other way.
-
-        Forms the kernel at psi first where there is none yet or it has drifted too far.
-        """
-        if self.psi0 is not None:
-            drift = psi - self.psi0
-            shift = drift.mean()
-            drift -= shift
-            if drift.abs().max() <= DRIFT:
-                return drift, shift
+    def _absorb(self, psi: Tensor) -> None:
         self.psi0, self.phi0 = psi, self.passes.absorb(self.scale, psi)
-        return torch.zeros_like(psi), psi.new_zeros(())
+
+    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        if self.psi0 is None:
+            self._absorb(psi)
+        found = self.passes.half_steps(self.phi0, self.psi0, psi, self.a, self.b)
+        if found is None:
+            self._absorb(psi)
+            found = self.passes.half_steps(self.phi0, self.psi0, psi, self.a, self.b)
+        phi, log_q = found
+        if not math.isfinite(log_q.sum()):
+            log_q = self._exact_log_columns(phi) + psi
+        return phi, log_q
 
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
-        drift, shift = self._drift(solution.psi)
+        drift, shift = _drift(solution.psi, self.psi0)
+        if drift.abs().max() > DRIFT:
+            self._absorb(solution.psi)
+            drift, shift = _drift(solution.psi, self.psi0)
         rows = self.a * (solution.phi - self.phi0 + shift).exp()
         columns = self.b * drift.exp()
         return self.kernel.mul_(rows.to(self.kernel)[:, None]).mul_(columns.to(self.kernel))
-
-    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
-        drift, shift = self._drift(psi)
-        rows, columns = self.passes.half_steps(self.a, self.b * drift.exp())
-        phi = self.phi0 - rows.log() - shift
-        log_q = columns.log() + drift
-        if not torch.isfinite(log_q).all():
-            log_q = self._exact_log_columns(phi) + psi
-        return phi, log_q
 
     def _exact_log_columns(self, phi: Tensor) -> Tensor:
         """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
         shifted = (phi + self.a.log())[:, None] - self.scale * self.cost
         return torch.logsumexp(shifted, 0)
+
+
+def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
+    """psi - psi0 less its mean, and that mean, which only moves phi the other way."""
+    drift = psi - psi0
+    shift = drift.mean()
+    return drift - shift, shift
 
 
 class _Passes:
@@ -85,10 +89,16 @@ class _Passes:
         self.kernel.copy_((exponent + least[:, None]).exp_())
         return least
 
-    def half_steps(self, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        rows = (self.kernel @ v.to(self.kernel)).double()
-        columns = self.kernel.T @ (a / rows).to(self.kernel)
-        return rows, columns.double()
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """phi and log q, or None if psi is too far from psi0 for the kernel's precision."""
+        drift, shift = _drift(psi, psi0)
+        if drift.abs().max() > DRIFT:
+            return None
+        rows = (self.kernel @ (b * drift.exp()).to(self.kernel)).double()
+        columns = (self.kernel.T @ (a / rows).to(self.kernel)).double()
+        return phi0 - shift - rows.log(), columns.log() + drift
 
 
 class _CPUPasses(_Passes):
@@ -97,11 +107,11 @@ class _CPUPasses(_Passes):
     def __init__(self, cost: Tensor, kernel: Tensor):
         super().__init__(cost, kernel)
         shares = torch.get_num_threads()
-        self.rows = kernel.new_empty(kernel.shape[0])
-        self.partial = kernel.new_empty((shares, kernel.shape[1]))
+        m = kernel.shape[1]
+        self.scratch = kernel.new_empty(m), kernel.new_empty((shares, m))
 
     def transform(self, scale: float, a: Tensor) -> Tensor:
-        partial = self.partial.double()
+        partial = self.scratch[1].double()
         kernels.column_minima(self.cost, scale, partial)
         least = partial.amin(0)
         kernels.column_sums(self.cost, scale, least, a, partial)
@@ -113,8 +123,10 @@ class _CPUPasses(_Passes):
         absorb(self.cost, scale, psi, phi, self.kernel)
         return phi
 
-    def half_steps(self, a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        kernels.half_steps(
-            self.kernel, v.to(self.kernel), a.to(self.kernel), self.rows, self.partial
-        )
-        return self.rows.double(), self.partial.sum(0).double()
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, a: Tensor, b: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        phi, log_q = torch.empty_like(phi0), torch.empty_like(psi)
+        settings = phi0, psi0, psi, a, b, DRIFT
+        inside = kernels.half_steps(self.kernel, *settings, *self.scratch, phi, log_q)
+        return (phi, log_q) if inside else None

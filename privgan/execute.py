@@ -6,9 +6,9 @@
 
 A notebook runs in a hidden staging folder inside its destination. Only when every cell has
 succeeded do its files move out of it, the executed notebook last; a failed or killed run
-leaves the destination as it was. Trainings checkpoint into ``build/`` under a hash of the
-sources and parameters, so a killed run takes up where it stopped. A stamp in ``build/``
-tells Make that a notebook is done, and under which name.
+leaves the destination as it was, and is not stamped as done. Trainings checkpoint into
+``build/`` under a hash of the sources and parameters, so a killed run takes up where it
+stopped. A stamp in ``build/`` tells Make that a notebook is done, and under which name.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ import nbformat
 import papermill
 import yaml
 from jupyter_client.manager import AsyncKernelManager
-from papermill.exceptions import PapermillExecutionError
 
 from privgan import data
 from privgan.files import write_atomically
@@ -37,12 +37,15 @@ SCALES = NOTEBOOKS / "scales.yaml"
 CELL_TIMEOUT = 3600  # seconds; a hung cell must not hang a build for ever
 
 
-class IPCKernelManager(AsyncKernelManager):
-    """Talks to its kernel over sockets in the file system: parallel kernels race for ports."""
+def ipc_manager(folder: str) -> type[AsyncKernelManager]:
+    """A kernel manager that talks over sockets in ``folder``: parallel kernels race for ports."""
 
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.transport = "ipc"
+    class IPCKernelManager(AsyncKernelManager):
+        def __init__(self, **kwargs: Any):
+            super().__init__(**kwargs)
+            self.transport, self.ip = "ipc", f"{folder}/k"
+
+    return IPCKernelManager
 
 
 def template_parameters(template: Path) -> dict[str, Any]:
@@ -82,7 +85,13 @@ def check_parameters(given: dict[str, Any], defaults: dict[str, Any], source: st
 def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
     """Execute one template; files appear in ``into`` only when all of it has succeeded."""
     template = NOTEBOOKS / f"{name}.ipynb"
-    plan = yaml.safe_load(SCALES.read_text()).get(name, {})
+    plan = _mapping(SCALES.read_text(), SCALES.name).get(name, {})
+    unknown = set(plan) - {"data", "paper", "stand_in"}
+    if unknown:
+        raise ValueError(f"{SCALES.name} / {name}: unknown key {sorted(unknown)[0]!r}")
+    taken = sorted(set(overrides) & {"name", "out_dir", "checkpoint_dir"})
+    if taken:
+        raise ValueError(f"parameter {taken[0]!r} is set by the runner; use --into")
     given = dict(plan.get("paper") or {}) if scale == "paper" else {}
     output, stand_in = name, None
     if plan.get("data") == "mnist":
@@ -112,15 +121,18 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
     started = time.perf_counter()
     try:
         execute(template, executed, parameters)
-    except PapermillExecutionError as error:
-        os.replace(executed, failed)
-        raise SystemExit(f"{error}\n{name} failed; what it did is in {failed}") from None
+    except Exception as error:  # a cell's, a dead kernel's, a timeout, a full disk
+        if executed.exists():
+            os.replace(executed, failed)
+        kept = f"; what it did is in {failed}" if failed.exists() else ""
+        raise SystemExit(f"{type(error).__name__}: {error}\n{name} failed{kept}") from None
     _add_timing(stage / f"{output}.json", time.perf_counter() - started, scale, stand_in)
     for made in sorted(stage.iterdir(), key=lambda file: file.suffix == ".ipynb"):
         os.replace(made, into / made.name)
     stage.rmdir()
     shutil.rmtree(checkpoints)
-    write_atomically(_stamp(scale, name), output + "\n")
+    if not overrides and into == (BUILD / "smoke" if scale == "smoke" else ROOT / "figures"):
+        write_atomically(_stamp(scale, name), output + "\n")
     print(claims_table(into, [output]))
 
 
@@ -140,17 +152,18 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
     if os.environ.get("PRIVGAN_DATA_DIR"):  # the kernel runs in another folder
         os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
-    papermill.execute_notebook(
-        str(template),
-        str(output),
-        parameters,
-        kernel_name="python3",
-        cwd=str(template.parent),
-        progress_bar=sys.stderr.isatty(),
-        execution_timeout=CELL_TIMEOUT,
-        record_timing=False,
-        kernel_manager_class=IPCKernelManager,
-    )
+    with tempfile.TemporaryDirectory(prefix="privgan-") as sockets:
+        papermill.execute_notebook(
+            str(template),
+            str(output),
+            parameters,
+            kernel_name="python3",
+            cwd=str(template.parent),
+            progress_bar=sys.stderr.isatty(),
+            execution_timeout=CELL_TIMEOUT,
+            record_timing=False,
+            kernel_manager_class=ipc_manager(sockets),
+        )
     notebook = nbformat.read(output, as_version=4)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
@@ -205,6 +218,16 @@ def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
     )
 
 
+def _mapping(text: str, source: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{source} must be a mapping such as {{sigma: 0.5}}, got {text!r}")
+    return content
+
+
 def _stamp(scale: str, name: str) -> Path:
     return BUILD / f"{scale}-{name}.stamp"
 
@@ -212,7 +235,7 @@ def _stamp(scale: str, name: str) -> Path:
 def _fingerprint(template: Path, parameters: dict[str, Any]) -> str:
     """Names a run by everything its result depends on: code, template cells, parameters."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for source in sorted((ROOT / "privgan").glob("**/*.py")):
+    for source in sorted(p for p in Path(__file__).parent.iterdir() if p.is_file()):
         digest.update(source.read_bytes())
     for cell in nbformat.read(template, as_version=4).cells:
         digest.update(cell.source.encode())
@@ -247,7 +270,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         if arguments.command == "run":
-            overrides = yaml.safe_load(arguments.parameters)
+            overrides = _mapping(arguments.parameters, "--parameters")
             run(arguments.name, arguments.scale, arguments.into.resolve(), overrides)
         elif arguments.command == "refresh":
             refresh(arguments.name)

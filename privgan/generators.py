@@ -36,7 +36,7 @@ class Generator(nn.Module):
         """
         checks.positive_int("n", n)
         generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+        generator.seed() if seed is None else generator.manual_seed(checks.integer("seed", seed))
         was_training = self.training
         self.eval()
         try:
@@ -84,6 +84,8 @@ class MLP(Generator):
         if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
         self.bounds = bounds
+        if isinstance(hidden, int):
+            raise TypeError(f"hidden must be a sequence of widths, got {hidden}: use ({hidden},)")
         layers: list[nn.Module] = []
         width = latent_dim
         with _seeded(seed):
@@ -95,6 +97,9 @@ class MLP(Generator):
                 width = h
             layers.append(nn.Linear(width, out_dim))
         self.net = nn.Sequential(*layers)
+
+    def extra_repr(self) -> str:
+        return f"bounds={self.bounds}"
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.net(z)
@@ -108,5 +113,5 @@ class MLP(Generator):
 def _seeded(seed: int) -> Iterator[None]:
     """Initialise layers from ``seed`` and put the global CPU generator back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(checks.integer("seed", seed))
         yield

@@ -7,7 +7,7 @@ torch tensors and run on as many threads as torch does.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,15 +19,19 @@ from numba.extending import intrinsic
 LOOP = {"parallel": True, "fastmath": True, "cache": True}
 
 
-def threaded(loop: Callable[..., None]) -> Callable[..., None]:
+def threaded(loop: Callable[..., Any]) -> Callable[..., Any]:
     """Call a compiled loop with torch's own number of threads, on tensors or arrays."""
 
     @functools.wraps(loop)
-    def call(*arguments: Any) -> None:
+    def call(*arguments: Any) -> Any:
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        loop(*(a.numpy() if isinstance(a, torch.Tensor) else a for a in arguments))
+        return loop(*(_view(a) for a in arguments))
 
     return call
+
+
+def _view(argument: Any) -> Any:
+    return argument.detach().numpy() if isinstance(argument, torch.Tensor) else argument
 
 
 @intrinsic
@@ -54,60 +58,6 @@ def exp32(t):
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     return p * _bits_to_float((np.int32(k) + np.int32(127)) << np.int32(23))
-
-
-class Pointwise(NamedTuple):
-    """A cost finish(sum_k term(x_k - y_k)) as two compiled scalar functions."""
-
-    term: Callable[[float], float]
-    finish: Callable[[float], float]
-
-
-@njit(fastmath=True)
-def _square(t):
-    return t * t
-
-
-@njit(fastmath=True)
-def _magnitude(t):
-    return abs(t)
-
-
-@njit(fastmath=True)
-def _root(t):
-    return np.sqrt(t)
-
-
-@njit(fastmath=True)
-def _same(t):
-    return t
-
-
-SQUARED_L2 = Pointwise(_square, _same)
-L1 = Pointwise(_magnitude, _same)
-EUCLIDEAN = Pointwise(_square, _root)
-
-
-@functools.cache
-def pairwise(cost: Pointwise) -> Callable[..., None]:
-    """out_ij = cost(x_i, y_j), for few columns: vectorised along the rows of y, given as y.T."""
-    term, finish = cost
-
-    @threaded
-    @njit(**LOOP)
-    def loop(x, y_columns, out):
-        d, m = y_columns.shape
-        for i in prange(x.shape[0]):
-            row = out[i]
-            for j in range(m):
-                row[j] = term(x[i, 0] - y_columns[0, j])
-            for k in range(1, d):
-                for j in range(m):
-                    row[j] += term(x[i, k] - y_columns[k, j])
-            for j in range(m):
-                row[j] = finish(row[j])
-
-    return loop
 
 
 @threaded
@@ -226,10 +176,26 @@ def absorb64(cost, scale, psi, phi, kernel):
 
 @threaded
 @njit(**LOOP)
-def half_steps(kernel, v, a, rows, partial):
-    """Both half-steps in one pass: rows = kernel v, then partial sums of kernel^T (a / rows)."""
+def half_steps(kernel, phi0, psi0, psi, a, b, limit, v, partial, phi, log_q):
+    """Both half-steps in one pass over the kernel absorbed at (phi0, psi0); see `dense`.
+
+    phi (n,), log_q (m,): the results, float64 like psi and the weights a, b. v (m,),
+    partial (shares, m): scratch, in the kernel's precision: sums of positive numbers need no
+    more. Returns False, having done nothing, if psi - psi0 varies by more than ``limit``.
+    """
     n, m = kernel.shape
     shares = partial.shape[0]
+    shift = 0.0
+    for j in range(m):
+        shift += psi[j] - psi0[j]
+    shift /= m
+    inside = True
+    for j in range(m):
+        drift = psi[j] - psi0[j] - shift
+        inside = inside and abs(drift) <= limit
+        v[j] = b[j] * np.exp(drift)
+    if not inside:
+        return False
     for t in prange(shares):
         columns = partial[t]
         for j in range(m):
@@ -238,61 +204,13 @@ def half_steps(kernel, v, a, rows, partial):
             s = kernel.dtype.type(0)
             for j in range(m):
                 s += kernel[i, j] * v[j]
-            rows[i] = s
-            w = a[i] / s
+            phi[i] = phi0[i] - shift - np.log(np.float64(s))
+            w = kernel.dtype.type(a[i]) / s
             for j in range(m):
                 columns[j] += w * kernel[i, j]
-
-
-@functools.cache
-def streaming_half_steps(cost: Pointwise) -> Callable[..., None]:
-    """Both half-steps from points with few columns, forming each cost once and storing none.
-
-    x (n, d), y_columns (d, m), psi (m,), b (m,), a (n,): float32; scale = 1 / reg.
-    phi (n,), float64: read as a guess of the result, which keeps exp in range, and
-    overwritten by -log sum_j b_j exp(psi_j - scale c(x_i, y_j)).
-    buffer (shares, m): scratch, one row a thread. partial (shares, m): column sums
-    sum_i a_i exp(phi_i + psi_j - scale c_ij) by share of the rows.
-    """
-    term, finish = cost
-
-    @threaded
-    @njit(**LOOP)
-    def loop(x, y_columns, scale, psi, a, b, phi, buffer, partial):
-        n, m = x.shape[0], y_columns.shape[1]
-        d, shares = x.shape[1], partial.shape[0]
-        for t in prange(shares):
-            row, columns = buffer[t], partial[t]
-            for j in range(m):
-                columns[j] = 0
-            for i in range(t * n // shares, (t + 1) * n // shares):
-                for j in range(m):
-                    row[j] = term(x[i, 0] - y_columns[0, j])
-                for k in range(1, d):
-                    for j in range(m):
-                        row[j] += term(x[i, k] - y_columns[k, j])
-                shift = np.float32(phi[i])
-                total = np.float32(0)
-                for j in range(m):
-                    row[j] = exp32(shift + (psi[j] - scale * finish(row[j])))
-                    total += b[j] * row[j]
-                if not (np.float32(1e-20) < total < np.float32(1e20)):  # the guess was too far off
-                    shift = np.float32(np.inf)
-                    for j in range(m):
-                        row[j] = term(x[i, 0] - y_columns[0, j])
-                    for k in range(1, d):
-                        for j in range(m):
-                            row[j] += term(x[i, k] - y_columns[k, j])
-                    for j in range(m):
-                        row[j] = psi[j] - scale * finish(row[j])
-                        shift = min(shift, -row[j])
-                    total = np.float32(0)
-                    for j in range(m):
-                        row[j] = exp32(shift + row[j])
-                        total += b[j] * row[j]
-                phi[i] = shift - np.log(np.float64(total))
-                w = a[i] / total
-                for j in range(m):
-                    columns[j] += w * row[j]
-
-    return loop
+    for j in range(m):
+        total = 0.0
+        for t in range(shares):
+            total += partial[t, j]
+        log_q[j] = np.log(total) + (psi[j] - psi0[j] - shift)
+    return True

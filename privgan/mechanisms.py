@@ -48,7 +48,7 @@ class Mechanism:
         if seed is None:
             generator.seed()
         else:
-            generator.manual_seed(seed)
+            generator.manual_seed(checks.integer("seed", seed))
         noise = self._noise(records.shape, records.dtype, generator).to(records.device)
         reports = self.forward(records) + noise
         return reports if isinstance(x, Tensor) else reports.numpy()
@@ -57,6 +57,10 @@ class Mechanism:
         """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d)."""
         x, y = checks.as_pair("x", x, "y", y)
         return self.cost.matrix(self.forward(x), y) / -self.reg + self._log_normaliser(y.shape[1])
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         raise NotImplementedError
@@ -74,7 +78,7 @@ class Gaussian(Mechanism):
     def __init__(self, sigma: float):
         self.sigma = checks.positive("sigma", sigma)
         self.cost = SquaredL2()
-        self.reg = 2.0 * self.sigma**2
+        self.reg = checks.positive("2 sigma^2", 2.0 * self.sigma**2)  # may underflow
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         return self.sigma * torch.randn(shape, dtype=dtype, generator=generator)

@@ -1,5 +1,6 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+
+from privgan.files import write_atomically
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
 COLUMN, PAGE = 3.25, 6.75  # figure widths, inches
@@ -62,6 +65,7 @@ def mosaic(
 def save(fig: Figure, path: str | Path) -> None:
     """Write ``path`` with .png and .pdf appended, without dates, so that reruns are identical."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(f"{path}.png", metadata={"Software": None})
-    fig.savefig(f"{path}.pdf", metadata={"CreationDate": None})
+    for suffix, undated in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        buffer = io.BytesIO()
+        fig.savefig(buffer, format=suffix[1:], metadata=undated)
+        write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")

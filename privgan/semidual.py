@@ -57,7 +57,9 @@ def solve(
     for n_iter in range(1, max_iter + 1):
         phi, log_q = half_steps(psi)
         error, dual = torch.stack([b @ torch.expm1(log_q).abs(), a @ phi + b @ psi]).tolist()
-        if bold and dual < highest - SLACK * abs(highest):
+        if not bold and not np.isfinite(dual):
+            raise ValueError("reg is too small for these costs: cost / reg overflows; rescale both")
+        if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
             memory.forget()
             psi, bold = plain, False  # one Sinkhorn step from the last iterate that was kept
             continue

@@ -139,7 +139,7 @@ def sinkhorn_samples(
 def _dense(x, y, cost, reg, a, b, tol):
     """Half-steps on a stored matrix, and how to form that matrix again for a plan."""
     n, m = len(x), len(y)
-    matrix = cost.matrix(x, y, out=_storage("cost", x, n, m)).contiguous()
+    matrix = cost.matrix_in(x, y, _storage("cost", x, n, m)).contiguous()
     precision = x.dtype
     if precision == torch.float32 and _rounding(matrix, reg) > tol:
         # Float32 costs this many times larger than reg could not support the tolerance.
@@ -184,6 +184,8 @@ def _result(
     with torch.no_grad():
         weights = a.detach(), b.detach()
         value = reg * (a.double() @ solution.phi + b.double() @ solution.psi)
+    if not torch.isfinite(value.to(a.dtype)):
+        raise ValueError(f"cost / reg overflows: the value is {value.item():.3g}; rescale the data")
     value = _Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
     density = None if matrix is None else lambda: _plan(matrix(), reg, *weights, solution)
     converged = solution.error <= tol

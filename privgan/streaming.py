@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from privgan import kernels
+from privgan import pointwise
 from privgan.costs import FEW, Cost
 from privgan.semidual import Solution
 
@@ -95,7 +95,7 @@ class CompiledHalfSteps(StreamingHalfSteps):
         self.weights = a.float(), b.float()
         self.buffer, self.partial = y.new_empty((2, shares, len(y)))
         self.phi = torch.zeros_like(a)
-        self.loop = kernels.streaming_half_steps(cost.pointwise)
+        self.loop = pointwise.streaming_half_steps(cost.pointwise)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         self.loop(

@@ -83,20 +83,25 @@ def fit(
     cannot be written. Warns once if a batch is not solved to the loss's tolerance;
     ``History.converged`` has them all.
     """
+    checks.instance("generator", generator, Generator)
+    checks.instance("loss", loss, Loss)
     steps = checks.positive_int("steps", steps)
     batch_size = checks.positive_int("batch_size", batch_size)
     lr = checks.positive("lr", lr)
-    if not 0.0 <= holdout < 1.0:
-        raise ValueError(f"holdout is a fraction in [0, 1), got {holdout!r}")
+    seed = checks.integer("seed", seed)
+    holdout = checks.fraction("holdout", holdout)
     mechanism = mechanism if mechanism is not None else loss.mechanism
     reports = checks.as_records("reports", reports)
     device = _device(device)
     generator.to(device)
     reports = reports.to(next(generator.parameters()))
+    checks.check_finite("reports", reports, "row")  # once more: casting may have overflowed
     _check_output(generator, loss, reports)
 
     rng = torch.Generator().manual_seed(seed)
-    kept_out = round(holdout * len(reports)) if mechanism is not None else 0
+    kept_out = 0
+    if mechanism is not None and holdout > 0.0 and len(reports) > 1:
+        kept_out = max(1, round(holdout * len(reports)))
     split = torch.randperm(len(reports), generator=rng).to(device)
     heldout, training = reports[split[:kept_out]][:NLL_POINTS], reports[split[kept_out:]]
     if batch_size > len(training):
@@ -134,7 +139,7 @@ def fit(
                 group["lr"] = lr * (1.0 - step / steps)
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
-                x = generator(generator.latent(batch_size, rng))
+                x = _finite(generator(generator.latent(batch_size, rng)))
                 solved = loss.solve(x, y)
                 value = solved.value.item()
                 if not math.isfinite(value):
@@ -149,7 +154,7 @@ def fit(
                 history.converged.append(solved.converged)
                 done = step + 1 == steps
                 if kept_out and (done or (step + 1) % nll_every == 0):
-                    x = generator.sample(NLL_POINTS, seed=seed)
+                    x = _finite(generator.sample(NLL_POINTS, seed=seed))
                     history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
                 now = time.perf_counter()
                 history.seconds = earlier + now - started
@@ -219,9 +224,12 @@ class _Run:
             ) from error
         for name, ours in settings.items():
             if theirs.get(name) != ours:
+                cure = "delete it or name another file"
+                if name == "generator":
+                    cure = "build the generator anew with its seed, untrained, or " + cure
                 raise ValueError(
                     f"checkpoint {path} belongs to another training: its {name} is "
-                    f"{theirs.get(name)!r}, here it is {ours!r}; delete it or name another file"
+                    f"{theirs.get(name)!r}, here it is {ours!r}; {cure}"
                 )
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -252,10 +260,16 @@ def _naming_step(step: int) -> Iterator[None]:
     """Training that blows up says where; the input itself was checked before step 0."""
     try:
         yield
-    except (FloatingPointError, ValueError) as error:
+    except FloatingPointError as error:
         raise FloatingPointError(
             f"training diverged at step {step}: {error}. Lower lr, or raise reg"
         ) from error
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise FloatingPointError("the generator's output is not finite")
+    return x
 
 
 def _digest(content: Generator | Tensor) -> str:

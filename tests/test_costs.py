@@ -11,7 +11,7 @@ COSTS = {"sqeuclidean": SquaredL2(), "cityblock": L1(), "euclidean": Euclidean()
 class Lopsided(Cost):
     """Not symmetric: c(x, y) = sum_k exp(x_k - 2 y_k)."""
 
-    def matrix(self, x, y, out=None):
+    def matrix(self, x, y):
         return (x[:, None, :] - 2 * y[None, :, :]).exp().sum(-1)
 
 
@@ -77,7 +77,7 @@ def test_matrix_is_differentiable_in_both_arguments(cost, d):
 @pytest.mark.parametrize("d", [3, 30])
 def test_storage_given_is_used(cost, d):
     x, y, out = points(4, d, 0), points(3, d, 1), torch.empty(4, 3, dtype=torch.float64)
-    assert cost.matrix(x, y, out=out).data_ptr() == out.data_ptr()
+    assert cost.matrix_in(x, y, out).data_ptr() == out.data_ptr()
     assert torch.equal(out, cost.matrix(x, y))
 
 
@@ -90,3 +90,11 @@ def test_tensor_float_32_is_off_inside_and_restored(cost):
         assert torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize("cost", COSTS.values(), ids=repr)
+@pytest.mark.parametrize("d", [2, 30])
+def test_points_that_require_gradients_are_fine_without_them(cost, d):
+    x = points(4, d, 0).requires_grad_()
+    with torch.no_grad():
+        assert torch.allclose(cost.matrix(x, x), cost.matrix(x.detach(), x.detach()))

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pooch
 import pytest
+import requests
 import torch
 
 from privgan import data
@@ -102,7 +103,7 @@ def tiny_mnist(tmp_path, monkeypatch):
         def __call__(self, url, output, _):
             asked.append(url)
             if url.startswith(data.MNIST_MIRRORS[0]):
-                raise ConnectionError("down")
+                raise requests.ConnectionError("down")
             name = url.rsplit("/", 1)[1]
             with open(output, "wb") as file:
                 file.write(files[name])
@@ -148,6 +149,14 @@ def test_offline_says_where_it_looked_and_how_to_fill_it(tiny_mnist, monkeypatch
         data.mnist("train")
     assert str(folder) in str(caught.value)
     assert "PRIVGAN_DATA_DIR" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_not_mistaken_for_no_network(tiny_mnist):
+    folder, _ = tiny_mnist
+    folder.parent.write_text("a file where the data folder should be")
+    with pytest.raises(OSError, match=r"cannot store .*train-images") as caught:
+        data.mnist("train")
+    assert not isinstance(caught.value, data.DataUnavailable)
 
 
 def test_arrays_are_owned_and_writable():

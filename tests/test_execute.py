@@ -207,6 +207,37 @@ def test_make_shares_the_cores_among_jobs():
         assert f"OMP_NUM_THREADS={max(1, cores // jobs)} " in plan
 
 
-def test_make_hands_kernels_an_absolute_data_folder():
-    printed = make("-p", "-n", "help", PRIVGAN_DATA_DIR="some/data").stdout
-    assert f"PRIVGAN_DATA_DIR := {Path(__file__).parent.parent / 'some' / 'data'}" in printed
+def test_kernels_get_an_absolute_data_folder(project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("PRIVGAN_DATA_DIR", "some data")
+    show = "import os; Path(out_dir, 'where').write_text(os.environ['PRIVGAN_DATA_DIR'])"
+    template(project, WORK, show)
+    assert (run(project) / "where").read_text() == str(project / "some data")
+
+
+def test_a_run_with_ones_own_parameters_is_not_stamped_as_the_real_one(project):
+    run(project, rate=1.5)
+    execute.run("toy", "paper", project / "elsewhere", {})
+    assert not (project / "build" / "paper-toy.stamp").exists()
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("unknown key 'papr'", {"papr": {"steps": 20}}),
+        ("'out_dir' is set by the runner", {"out_dir": "/tmp"}),
+    ],
+)
+def test_plans_and_overrides_are_checked(project, message, change):
+    overrides = change if "out_dir" in change else {}
+    if not overrides:
+        plan(project, change)
+    with pytest.raises(ValueError, match=message):
+        run(project, **overrides)
+
+
+@pytest.mark.parametrize("text", ["{a: ", "", "sigma"])
+def test_parameters_that_are_no_mapping_are_named(project, monkeypatch, text):
+    monkeypatch.setattr(sys, "argv", ["execute", "run", "toy", "--parameters", text])
+    with pytest.raises(SystemExit, match=r"--parameters (is not YAML|must be a mapping)"):
+        execute.main()

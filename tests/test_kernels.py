@@ -39,11 +39,23 @@ def test_loops_take_torchs_number_of_threads():
 def test_half_steps_are_two_products(n, shares):
     g = torch.Generator().manual_seed(0)
     kernel = torch.rand((n, 7), generator=g, dtype=torch.float64)
-    v, a = torch.rand(7, generator=g).double(), torch.rand(n, generator=g).double()
-    rows, partial = torch.empty_like(a), torch.empty((shares, 7), dtype=torch.float64)
-    kernels.half_steps(kernel, v, a, rows, partial)
-    assert torch.allclose(rows, kernel @ v)
-    assert torch.allclose(partial.sum(0), kernel.T @ (a / (kernel @ v)))
+    phi0, a = torch.rand((2, n), generator=g, dtype=torch.float64)
+    psi0, psi, b = torch.rand((3, 7), generator=g, dtype=torch.float64)
+    v, partial, phi, log_q = b.clone(), kernel.new_empty((shares, 7)), phi0.clone(), b.clone()
+    assert kernels.half_steps(kernel, phi0, psi0, psi, a, b, 20.0, v, partial, phi, log_q)
+    density = kernel * (psi - psi0).exp()  # exp(phi0 + psi - C / reg)
+    assert torch.allclose(phi, phi0 - (density @ b).log())
+    assert torch.allclose(log_q.exp(), (a[:, None] * density * (phi - phi0).exp()[:, None]).sum(0))
+
+
+def test_half_steps_decline_when_psi_has_drifted_too_far():
+    kernel, zero, far = (
+        torch.ones(2, 2),
+        torch.zeros(2).double(),
+        torch.tensor([0.0, 50.0]).double(),
+    )
+    scratch = torch.empty(2), torch.empty(1, 2), torch.empty(2).double(), torch.empty(2).double()
+    assert not kernels.half_steps(kernel, zero, zero, far, zero, zero, 20.0, *scratch)
 
 
 def test_l1_gradient_passes_over_only_what_float32_cannot_see():

@@ -76,3 +76,18 @@ def test_records_are_checked():
         pg.Gaussian(1.0).privatize(torch.zeros(3))
     with pytest.raises(TypeError, match="int64"):
         pg.Gaussian(1.0).privatize(np.zeros((2, 2), dtype=int))
+
+
+@pytest.mark.parametrize("value", ["1e-3", True])
+def test_strings_and_bools_are_no_scales(value):
+    with pytest.raises(TypeError, match="must be a number"):
+        pg.Gaussian(value)
+
+
+def test_reversed_and_read_only_arrays_are_records():
+    x = np.linspace(0, 1, 6).reshape(3, 2)
+    frozen = x[::-1].copy()
+    frozen.flags.writeable = False
+    assert np.array_equal(
+        pg.Laplace(1.0).privatize(x[::-1], seed=0), pg.Laplace(1.0).privatize(frozen, seed=0)
+    )

@@ -202,6 +202,9 @@ def bad_calls():
         r"cost has 1 non-finite entry.*\[0, 1\]",
         lambda: pg.sinkhorn(torch.tensor([[0.0, float("inf")]]), 1.0),
     )
+    yield "cost / reg overflows", lambda: pg.sinkhorn(torch.rand(5, 4), 1e-310)
+    huge = torch.rand(5, 2) * 1e20
+    yield "cost / reg overflows", lambda: pg.sinkhorn_samples(huge, -huge, ok, 1.0)
     yield "cost has shape", lambda: pg.sinkhorn(torch.ones(3), 1.0)
 
 

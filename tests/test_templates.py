@@ -52,7 +52,7 @@ def test_cells_are_short_and_define_nothing(path):
             isinstance(node, ast.FunctionDef | ast.ClassDef) for node in ast.walk(ast.parse(source))
         )
     lengths = sorted(len(s.splitlines()) for s in sources)
-    assert lengths[len(lengths) // 2] <= 12
+    assert lengths[len(lengths) // 2] <= 7
 
 
 @each

@@ -171,6 +171,7 @@ def test_a_finished_training_is_returned_at_once(tmp_path):
         ("mechanism", {"mechanism": pg.Gaussian(0.31)}),
         ("reports", {"reports": REPORTS + 1}),
         ("generator", {"generator": model(seed=1)}),
+        ("generator", {"generator": pg.MLP(2, 2, hidden=(16,), bounds=(-9, 9))}),
     ],
 )
 def test_a_checkpoint_of_other_parameters_is_refused(tmp_path, name, change):
@@ -220,11 +221,32 @@ def test_a_bad_report_is_named_before_the_first_step(bad):
         (TypeError, "batch_size must be an integer", {"batch_size": 64.0}),
         (ValueError, "lr must be positive", {"lr": -1e-3}),
         (ValueError, "holdout is a fraction", {"holdout": 1.0}),
+        (TypeError, "holdout must be a number", {"holdout": "0.1"}),
+        (TypeError, "seed must be an integer", {"seed": "0"}),
+        (TypeError, "loss must be a Loss, got a Gaussian", {"loss": MECH}),
+        (TypeError, "generator must be a Generator", {"generator": torch.nn.Linear(2, 2)}),
+        (TypeError, "lr must be a number", {"lr": "1e-3"}),
     ],
 )
 def test_bad_input_is_named(error, message, change):
     with pytest.raises(error, match=message):
         fit(**({"generator": model()} | change))
+
+
+def test_reports_that_overflow_the_generators_precision_are_named():
+    reports = REPORTS.double()
+    reports[7, 1] = 1e39
+    with pytest.raises(ValueError, match=r"reports has 1 non-finite row, .* at row 7 \(column 1\)"):
+        fit(model(), reports)
+
+
+def test_an_error_of_the_network_is_not_called_divergence():
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        fit(pg.MLP(2, 2, hidden=(4,), norm=True), batch_size=1)
+
+
+def test_a_few_reports_still_leave_one_to_follow():
+    assert len(fit(model(), REPORTS[:6], batch_size=5).nll) > 0
 
 
 def test_not_converging_warns_once_and_is_recorded():

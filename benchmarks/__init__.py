@@ -1,0 +1,1 @@
+"""Time to a certified accuracy, against the other solvers: see README.md in this folder."""
