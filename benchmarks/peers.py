@@ -287,17 +287,17 @@ class GeomLossFlat(GeomLoss):
 
 
 class GeomLossOnline(GeomLossFlat):
-    """GeomLoss over KeOps: nothing stored."""
+    """GeomLoss over KeOps: nothing stored; the L1 cost as a KeOps formula."""
 
     backend = "online"
 
+    def __init__(self, case, x, y):
+        super().__init__(case, x, y)
+        self.cost = None if case.p == 2 else "Sum(Abs(X-Y))"
+
     @staticmethod
     def refuses(case):
-        return (
-            "L1 needs a custom cost, online has none that is differentiable"
-            if case.p == 1
-            else None
-        )
+        return None
 
 
 class GeomLossMultiscale(GeomLoss):
