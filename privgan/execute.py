@@ -105,6 +105,7 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
     given |= overrides
     check_parameters(given, template_parameters(template), f"{SCALES.name} / {name}")
 
+    os.environ["PRIVGAN_STAND_IN"] = stand_in or ""  # claims are then reported, not enforced
     stage = into / f".{output}.stage"
     checkpoints = BUILD / "checkpoints" / f"{output}-{_fingerprint(template, given)}"
     shutil.rmtree(stage, ignore_errors=True)  # what a killed run left

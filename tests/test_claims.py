@@ -39,3 +39,8 @@ def test_record_keeps_claims_numbers_and_the_machine(tmp_path):
     assert content["claims"][0]["verdict"] == "PASS"
     assert content["numbers"] == {"w2": {"a": 1.0}}
     assert {"torch", "device", "threads"} <= set(content["machine"])
+
+
+def test_on_stand_in_data_a_failure_is_reported_and_not_raised(monkeypatch):
+    monkeypatch.setenv("PRIVGAN_STAND_IN", "scikit-learn digits")
+    assert verdict([Claim("bad", "p", 2.0, high=1.0)]).startswith("FAIL  bad")

@@ -149,6 +149,7 @@ def test_an_integer_may_stand_for_a_float(project):
 def test_stand_in_data_has_its_own_name_and_spares_the_real_results(project, monkeypatch, capsys):
     plan(project, {"data": "mnist", "paper": {"steps": 20}, "stand_in": {"dataset": "digits"}})
     monkeypatch.setattr(data, "mnist", lambda split: None)
+    monkeypatch.setenv("PRIVGAN_STAND_IN", "")  # put back afterwards
     figures = run(project)
     before = {p.name: p.read_bytes() for p in figures.iterdir()}
     assert before["toy.png"] == b"mnist"
