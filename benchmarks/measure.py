@@ -20,8 +20,8 @@ import torch
 
 from benchmarks import memory
 from benchmarks.cases import BUILD, EVERY, Case
+from benchmarks.entrants import ENTRANTS, Entrant
 from benchmarks.judge import Judge
-from benchmarks.peers import ENTRANTS, Entrant
 from benchmarks.search import Attempt, OverBudget
 
 LOG = BUILD / "last.log"

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from benchmarks import floor
 from benchmarks.cases import EVERY, STD, Case
-from benchmarks.peers import ENTRANTS, TITLES
+from benchmarks.entrants import ENTRANTS, TITLES
 from benchmarks.search import SLACK
 from privgan import plotting
 from privgan.files import write_atomically

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks import measure, report
 from benchmarks.cases import BUILD, GRID, QUICK, STREAMING, Case
+from benchmarks.entrants import ENTRANTS
 from benchmarks.judge import reference
-from benchmarks.peers import ENTRANTS
 from privgan.files import write_atomically
 
 RESULTS = Path(__file__).with_name("results")

@@ -5,6 +5,7 @@ A cost is a small stateless object with two methods. Solvers need nothing else, 
 differentiable torch operations; solvers call it on tiles when the whole would not fit.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +20,15 @@ from privgan import pointwise as pw
 FEW = 8
 
 
-class Cost:
+class Cost(ABC):
     """A ground cost ``c(x, y)`` between records, the rows of ``x`` and of ``y``."""
 
-    # The scalar loops of a cost of the form finish(sum_k term(x_k - y_k)); None for others.
-    pointwise: pw.Pointwise | None = None
+    # Which of the compiled loops in `pointwise` forms this cost; None for the others.
+    pointwise: int | None = None
 
+    @abstractmethod
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m)."""
-        raise NotImplementedError
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
         """`matrix`, in ``storage`` (n, m) if the cost knows how to use it. No gradients."""
@@ -77,14 +78,14 @@ class _Norm(Cost):
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
         if x.device.type == "cpu" and x.shape[1] <= FEW:
-            pw.pairwise(self.pointwise)(x.contiguous(), y.T.contiguous(), storage)
+            pw.pairwise(x.contiguous(), y.T.contiguous(), self.pointwise, storage)
         else:
             self._fill(x, y, storage)
         return storage
 
+    @abstractmethod
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         """Write the costs of records with many columns, or on a GPU, into ``out``."""
-        raise NotImplementedError
 
     @property
     def T(self) -> Cost:

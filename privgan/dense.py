@@ -119,8 +119,7 @@ class _CPUPasses(_Passes):
 
     def absorb(self, scale: float, psi: Tensor) -> Tensor:
         phi = psi.new_empty(self.kernel.shape[0])
-        absorb = kernels.absorb if self.kernel.dtype == torch.float32 else kernels.absorb64
-        absorb(self.cost, scale, psi, phi, self.kernel)
+        kernels.absorb(self.cost, scale, psi, phi, self.kernel)
         return phi
 
     def half_steps(

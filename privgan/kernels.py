@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 LOOP = {"parallel": True, "fastmath": True, "cache": True}
 
@@ -58,6 +58,16 @@ def exp32(t):
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     return p * _bits_to_float((np.int32(k) + np.int32(127)) << np.int32(23))
+
+
+def exp(t):
+    """In compiled loops: `exp32` of a float32, numpy's own of a float64."""
+    return np.exp(t)
+
+
+@overload(exp)
+def _exp(t):
+    return (lambda t: exp32(t)) if t == types.float32 else exp
 
 
 @threaded
@@ -139,7 +149,7 @@ def column_sums(cost, scale, shift, a, partial):
         for i in range(t * n // shares, (t + 1) * n // shares):
             w = np.float32(a[i])
             for j in range(m):
-                total[j] += w * exp32(np.float32(shift[j] - cost[i, j] * scale))
+                total[j] += w * exp(np.float32(shift[j] - cost[i, j] * scale))
 
 
 @threaded
@@ -147,8 +157,8 @@ def column_sums(cost, scale, shift, a, partial):
 def absorb(cost, scale, psi, phi, kernel):
     """phi_i = min_j (scale cost_ij - psi_j); kernel_ij = exp(phi_i + psi_j - scale cost_ij).
 
-    The exponent is formed in float64: at weak noise its terms are hundreds of times larger
-    than their sum.
+    The exponent is formed in float64, whatever the kernel's precision: at weak noise its
+    terms are hundreds of times larger than their sum.
     """
     n, m = cost.shape
     for i in prange(n):
@@ -157,21 +167,7 @@ def absorb(cost, scale, psi, phi, kernel):
             least = min(least, cost[i, j] * scale - psi[j])
         phi[i] = least
         for j in range(m):
-            kernel[i, j] = exp32(np.float32(least + (psi[j] - cost[i, j] * scale)))
-
-
-@threaded
-@njit(**LOOP)
-def absorb64(cost, scale, psi, phi, kernel):
-    """As `absorb`, with a float64 kernel."""
-    n, m = cost.shape
-    for i in prange(n):
-        least = np.inf
-        for j in range(m):
-            least = min(least, cost[i, j] * scale - psi[j])
-        phi[i] = least
-        for j in range(m):
-            kernel[i, j] = np.exp(least + (psi[j] - cost[i, j] * scale))
+            kernel[i, j] = exp(kernel.dtype.type(least + (psi[j] - cost[i, j] * scale)))
 
 
 @threaded

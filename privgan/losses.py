@@ -4,6 +4,7 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 ``loss.solve(x, y)`` for the value together with how well it was solved.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,7 +28,7 @@ class Solved(Protocol):
     converged: bool
 
 
-class Loss:
+class Loss(ABC):
     """Base: ``forward`` takes generated records to the space the reports live in."""
 
     mechanism: Mechanism | None = None
@@ -35,8 +36,9 @@ class Loss:
     def forward(self, x: Tensor) -> Tensor:
         return x if self.mechanism is None else self.mechanism.forward(x)
 
+    @abstractmethod
     def solve(self, x: Tensor, y: Tensor) -> Solved:
-        raise NotImplementedError
+        """The value between a batch ``x`` (n, d) and reports ``y`` (m, d), and how it was had."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         return self.solve(x, y).value

@@ -1,122 +1,81 @@
-"""Compiled CPU loops (numba) made for a cost from its two scalar functions.
+"""Compiled CPU loops (numba) for costs that are sums over few columns.
 
-A cost of the form finish(sum_k term(x_k - y_k)) with few columns needs no matrix product: its
-loops run over the rows of y, given as columns, and vectorise.
+With few columns no matrix product is needed: the loops run over the rows of y, given as
+columns, and vectorise. Which cost it is arrives as a number and not as a function: numba's
+cache on disk does not recognise a loop that has closed over another.
 """
-
-import functools
-from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
-from privgan.kernels import LOOP, exp32, threaded
+from privgan.kernels import LOOP, exp, threaded
 
-
-class Pointwise(NamedTuple):
-    """A cost finish(sum_k term(x_k - y_k)) as two compiled scalar functions."""
-
-    term: Callable[[float], float]
-    finish: Callable[[float], float]
+SQUARED_L2, L1, EUCLIDEAN = range(3)
 
 
 @njit(fastmath=True)
-def _square(t):
-    return t * t
-
-
-@njit(fastmath=True)
-def _magnitude(t):
-    return abs(t)
-
-
-@njit(fastmath=True)
-def _root(t):
-    return np.sqrt(t)
-
-
-@njit(fastmath=True)
-def _same(t):
-    return t
-
-
-SQUARED_L2 = Pointwise(_square, _same)
-L1 = Pointwise(_magnitude, _same)
-EUCLIDEAN = Pointwise(_square, _root)
-
-
-@functools.cache
-def pairwise(cost: Pointwise) -> Callable[..., None]:
-    """out_ij = cost(x_i, y_j), for few columns: vectorised along the rows of y, given as y.T."""
-    term, finish = cost
-
-    @threaded
-    @njit(**LOOP)
-    def loop(x, y_columns, out):
-        d, m = y_columns.shape
-        for i in prange(x.shape[0]):
-            row = out[i]
+def _costs(x, i, y_columns, kind, row):
+    """row_j = c(x_i, y_j)."""
+    d, m = y_columns.shape
+    for j in range(m):
+        row[j] = 0
+    for k in range(d):
+        t = x[i, k]
+        if kind == L1:
             for j in range(m):
-                row[j] = term(x[i, 0] - y_columns[0, j])
-            for k in range(1, d):
-                for j in range(m):
-                    row[j] += term(x[i, k] - y_columns[k, j])
+                row[j] += abs(t - y_columns[k, j])
+        else:
             for j in range(m):
-                row[j] = finish(row[j])
+                difference = t - y_columns[k, j]
+                row[j] += difference * difference
+    if kind == EUCLIDEAN:
+        for j in range(m):
+            row[j] = np.sqrt(row[j])
 
-    return loop
+
+@threaded
+@njit(**LOOP)
+def pairwise(x, y_columns, kind, out):
+    """out_ij = c(x_i, y_j), for x (n, d) and y_columns (d, m)."""
+    for i in prange(x.shape[0]):
+        _costs(x, i, y_columns, kind, out[i])
 
 
-@functools.cache
-def streaming_half_steps(cost: Pointwise) -> Callable[..., None]:
+@threaded
+@njit(**LOOP)
+def streaming_half_steps(x, y_columns, kind, scale, psi, a, b, phi, buffer, partial):
     """Both half-steps from points with few columns, forming each cost once and storing none.
 
-    x (n, d), y_columns (d, m), psi (m,), b (m,), a (n,): float32; scale = 1 / reg.
+    x (n, d), y_columns (d, m), psi (m,), b (m,), a (n,): float32; scale = 1 / reg, float32.
     phi (n,), float64: read as a guess of the result, which keeps exp in range, and
     overwritten by -log sum_j b_j exp(psi_j - scale c(x_i, y_j)).
     buffer (shares, m): scratch, one row a thread. partial (shares, m): column sums
     sum_i a_i exp(phi_i + psi_j - scale c_ij) by share of the rows.
     """
-    term, finish = cost
-
-    @threaded
-    @njit(**LOOP)
-    def loop(x, y_columns, scale, psi, a, b, phi, buffer, partial):
-        n, m = x.shape[0], y_columns.shape[1]
-        d, shares = x.shape[1], partial.shape[0]
-        for t in prange(shares):
-            row, columns = buffer[t], partial[t]
+    n, m = x.shape[0], y_columns.shape[1]
+    shares = partial.shape[0]
+    for t in prange(shares):
+        row, columns = buffer[t], partial[t]
+        for j in range(m):
+            columns[j] = 0
+        for i in range(t * n // shares, (t + 1) * n // shares):
+            _costs(x, i, y_columns, kind, row)
+            shift = np.float32(phi[i])
+            total = np.float32(0)
             for j in range(m):
-                columns[j] = 0
-            for i in range(t * n // shares, (t + 1) * n // shares):
+                row[j] = exp(shift + (psi[j] - scale * row[j]))
+                total += b[j] * row[j]
+            if not (np.float32(1e-20) < total < np.float32(1e20)):  # the guess was too far off
+                _costs(x, i, y_columns, kind, row)
+                shift = np.float32(np.inf)
                 for j in range(m):
-                    row[j] = term(x[i, 0] - y_columns[0, j])
-                for k in range(1, d):
-                    for j in range(m):
-                        row[j] += term(x[i, k] - y_columns[k, j])
-                shift = np.float32(phi[i])
+                    row[j] = psi[j] - scale * row[j]
+                    shift = min(shift, -row[j])
                 total = np.float32(0)
                 for j in range(m):
-                    row[j] = exp32(shift + (psi[j] - scale * finish(row[j])))
+                    row[j] = exp(shift + row[j])
                     total += b[j] * row[j]
-                if not (np.float32(1e-20) < total < np.float32(1e20)):  # the guess was too far off
-                    shift = np.float32(np.inf)
-                    for j in range(m):
-                        row[j] = term(x[i, 0] - y_columns[0, j])
-                    for k in range(1, d):
-                        for j in range(m):
-                            row[j] += term(x[i, k] - y_columns[k, j])
-                    for j in range(m):
-                        row[j] = psi[j] - scale * finish(row[j])
-                        shift = min(shift, -row[j])
-                    total = np.float32(0)
-                    for j in range(m):
-                        row[j] = exp32(shift + row[j])
-                        total += b[j] * row[j]
-                phi[i] = shift - np.log(np.float64(total))
-                w = a[i] / total
-                for j in range(m):
-                    columns[j] += w * row[j]
-
-    return loop
+            phi[i] = shift - np.log(np.float64(total))
+            w = a[i] / total
+            for j in range(m):
+                columns[j] += w * row[j]

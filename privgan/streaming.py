@@ -95,11 +95,11 @@ class CompiledHalfSteps(StreamingHalfSteps):
         self.weights = a.float(), b.float()
         self.buffer, self.partial = y.new_empty((2, shares, len(y)))
         self.phi = torch.zeros_like(a)
-        self.loop = pointwise.streaming_half_steps(cost.pointwise)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
-        self.loop(
+        pointwise.streaming_half_steps(
             *self.points,
+            self.cost.pointwise,
             self.points[0].numpy().dtype.type(1.0 / self.reg),
             psi.float(),
             *self.weights,

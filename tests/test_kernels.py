@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numba
 import numpy as np
 import pytest
@@ -66,3 +69,22 @@ def test_l1_gradient_passes_over_only_what_float32_cannot_see():
     kernels.l1_gradient(x, y, plan, out)
     exact = (plan[:, :, None] * (x[:, None] - y[None]).sign()).double().sum(1)
     assert (out - exact).abs().max() < 1e-7 * plan.sum(1).max()
+
+
+COMPILED = """
+import torch
+from privgan import kernels, pointwise
+points, cost = torch.rand(4, 2), torch.rand(4, 4)
+pointwise.pairwise(points, points.T.contiguous(), pointwise.L1, cost)
+for kernel in (cost.clone(), cost.double()):
+    kernels.absorb(cost, 1.0, torch.zeros(4).double(), torch.zeros(4).double(), kernel)
+loops = pointwise.pairwise, kernels.absorb
+print(sum(sum(loop.__wrapped__.stats.cache_misses.values()) for loop in loops))
+"""
+
+
+def test_what_one_process_compiled_the_next_one_finds_on_disk():
+    for _ in range(2):
+        run = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "0"

@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -65,8 +67,8 @@ def test_scales_fit_the_template(path):
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *EXECUTED], ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_no_paths_of_a_machine_and_no_megabytes(path):
     text = path.read_text()
-    assert not [mark for mark in ("/home/", "/root/", "/tmp/", "/Users/") if mark in text]
-    assert str(ROOT) not in text
+    assert not re.findall(r"/(?:home|Users)/\w+/", text)
+    assert not [p for p in (ROOT, Path.home(), tempfile.gettempdir()) if f"{p}/" in text]
     assert len(text) < 3_000_000
 
 
