@@ -1,22 +1,27 @@
 """Half-steps from a stored cost matrix: the kernel is exponentiated once, then multiplied.
 
 At psi = psi0 + small, exp(phi + psi - C / reg) is a stored matrix K scaled by rows and
-columns, with K_ij = exp(phi0_i + psi0_j - C_ij / reg) and phi0_i = min_j (C_ij / reg - psi0_j),
-so that every row of K has largest entry 1. The first psi0 is the c-transform of phi = 0,
--log sum_i a_i exp(-C_ij / reg): the optimum itself once x follows the law behind y, and the
-largest entry of every column is then at least 1 / n, so nothing underflows, whatever C / reg
-is. K is formed again ("absorbed") when psi drifts.
+columns, with K_ij = exp(phi0_i + psi0_j - C_ij / reg). K is formed by columns first: phi0 = 0,
+psi0_j = min_i C_ij / reg, so that every column's largest entry is 1. Its column sums give the
+iteration's first psi, the c-transform of phi = 0: the optimum itself once x follows the law
+behind y. Should psi drift from psi0, or a row be too faint in the kernel, K is formed again by
+rows ("absorbed"), at phi0_i = min_j (C_ij / reg - psi_j). Neither underflows, whatever C / reg is.
 """
 
 import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 
 from privgan import kernels
 from privgan.semidual import Solution
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
+# Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
+# their products with weights would be denormal numbers, a hundred times slower.
+FLUSH = -60.0
+FAINT = math.exp(-30.0)  # a row of a kernel formed by columns whose sum is less is formed again
 
 
 class DenseHalfSteps:
@@ -26,25 +31,33 @@ class DenseHalfSteps:
     """
 
     def __init__(self, cost: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor):
-        self.cost, self.scale, self.kernel = cost, 1.0 / reg, kernel
+        self.cost, self.scale = cost, 1.0 / reg
         self.a, self.b = a, b
         passes = _CPUPasses if cost.device.type == "cpu" else _Passes
-        self.passes = passes(cost, kernel)
+        self.passes = passes(cost, kernel, self.scale, a, b)
         self.psi0: Tensor | None = None
 
     def start(self) -> Tensor:
-        return self.passes.transform(self.scale, self.a)
+        """-log sum_i a_i exp(-C_ij / reg), (m,)."""
+        self.phi0 = torch.zeros_like(self.a)
+        self.psi0 = self.cost.amin(0).double().mul_(self.scale)
+        self.faint = FAINT
+        sums = self.passes.form(self.phi0, self.psi0)
+        psi = self.psi0 - sums.log()
+        return psi if math.isfinite(psi.sum()) else -self._exact_log_columns(self.phi0)
 
     def _absorb(self, psi: Tensor) -> None:
-        self.psi0, self.phi0 = psi, self.passes.absorb(self.scale, psi)
+        self.psi0, self.phi0 = psi, self.passes.row_minima(psi).double()
+        self.faint = 0.0
+        self.passes.form(self.phi0, self.psi0)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         if self.psi0 is None:
             self._absorb(psi)
-        found = self.passes.half_steps(self.phi0, self.psi0, psi, self.a, self.b)
+        found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
         if found is None:
             self._absorb(psi)
-            found = self.passes.half_steps(self.phi0, self.psi0, psi, self.a, self.b)
+            found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
         phi, log_q = found
         if not math.isfinite(log_q.sum()):
             log_q = self._exact_log_columns(phi) + psi
@@ -58,7 +71,8 @@ class DenseHalfSteps:
             drift, shift = _drift(solution.psi, self.psi0)
         rows = self.a * (solution.phi - self.phi0 + shift).exp()
         columns = self.b * drift.exp()
-        return self.kernel.mul_(rows.to(self.kernel)[:, None]).mul_(columns.to(self.kernel))
+        kernel = self.passes.kernel
+        return kernel.mul_(rows.to(kernel)[:, None]).mul_(columns.to(kernel))
 
     def _exact_log_columns(self, phi: Tensor) -> Tensor:
         """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
@@ -74,58 +88,55 @@ def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Passes:
-    """The three passes over the matrix in torch operations, for CUDA."""
+    """The passes over the matrix in torch operations, for CUDA."""
 
-    def __init__(self, cost: Tensor, kernel: Tensor):
-        self.cost, self.kernel = cost, kernel
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        self.cost, self.kernel, self.scale, self.a, self.b = cost, kernel, scale, a, b
 
-    def transform(self, scale: float, a: Tensor) -> Tensor:
-        """-log sum_i a_i exp(-scale C_ij), (m,)."""
-        return -torch.logsumexp(a.log()[:, None] - scale * self.cost.double(), 0)
+    def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
+        """Fill the kernel; its column sums weighted with a, (m,)."""
+        self._log_kernel(phi0, psi0)
+        # Clamped, not infinite, on the way: some exp take a hundred times longer over infinity.
+        threshold_(self.kernel.exp_(), 1.001 * math.exp(FLUSH), 0.0)
+        return (self.a.to(self.kernel) @ self.kernel).double()
 
-    def absorb(self, scale: float, psi: Tensor) -> Tensor:
-        exponent = psi - scale * self.cost.double()
-        least = -exponent.amax(1)
-        self.kernel.copy_((exponent + least[:, None]).exp_())
-        return least
+    def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
+        exponent = phi0[:, None] + psi0 - self.scale * self.cost.double()
+        self.kernel.copy_(exponent.clamp_min_(FLUSH))
+
+    def row_minima(self, psi: Tensor) -> Tensor:
+        """min_j (C_ij / reg - psi_j), (n,), to the kernel's precision: it need only be near."""
+        return torch.add(-psi.to(self.cost), self.cost, alpha=self.scale, out=self.kernel).amin(1)
 
     def half_steps(
-        self, phi0: Tensor, psi0: Tensor, psi: Tensor, a: Tensor, b: Tensor
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor] | None:
-        """phi and log q, or None if psi is too far from psi0 for the kernel's precision."""
+        """phi and log q, or None if the kernel cannot hold them: it must be formed anew."""
         drift, shift = _drift(psi, psi0)
-        if drift.abs().max() > DRIFT:
+        rows = (self.kernel @ (self.b * drift.exp()).to(self.kernel)).double()
+        if drift.abs().max() > DRIFT or rows.min() < faint:
             return None
-        rows = (self.kernel @ (b * drift.exp()).to(self.kernel)).double()
-        columns = (self.kernel.T @ (a / rows).to(self.kernel)).double()
+        columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
         return phi0 - shift - rows.log(), columns.log() + drift
 
 
 class _CPUPasses(_Passes):
     """The same passes, compiled: each reads the matrix once."""
 
-    def __init__(self, cost: Tensor, kernel: Tensor):
-        super().__init__(cost, kernel)
-        shares = torch.get_num_threads()
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        super().__init__(cost, kernel, scale, a, b)
         m = kernel.shape[1]
-        self.scratch = kernel.new_empty(m), kernel.new_empty((shares, m))
+        scratch = kernel.new_empty(m), kernel.new_empty((torch.get_num_threads(), m))
+        self.arrays = [t.numpy() for t in (a, b, *scratch)]
 
-    def transform(self, scale: float, a: Tensor) -> Tensor:
-        partial = self.scratch[1].double()
-        kernels.column_minima(self.cost, scale, partial)
-        least = partial.amin(0)
-        kernels.column_sums(self.cost, scale, least, a, partial)
-        return least - partial.sum(0).log()
-
-    def absorb(self, scale: float, psi: Tensor) -> Tensor:
-        phi = psi.new_empty(self.kernel.shape[0])
-        kernels.absorb(self.cost, scale, psi, phi, self.kernel)
-        return phi
+    def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
+        kernels.log_kernel(self.cost, self.scale, phi0, psi0, FLUSH, self.kernel)
 
     def half_steps(
-        self, phi0: Tensor, psi0: Tensor, psi: Tensor, a: Tensor, b: Tensor
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor] | None:
         phi, log_q = torch.empty_like(phi0), torch.empty_like(psi)
-        settings = phi0, psi0, psi, a, b, DRIFT
-        inside = kernels.half_steps(self.kernel, *settings, *self.scratch, phi, log_q)
+        inside = kernels.half_steps(
+            self.kernel, phi0, psi0, psi, DRIFT, faint, *self.arrays, phi, log_q
+        )
         return (phi, log_q) if inside else None

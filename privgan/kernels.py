@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 from numba.core import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 LOOP = {"parallel": True, "fastmath": True, "cache": True}
 
@@ -24,7 +24,9 @@ def threaded(loop: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(loop)
     def call(*arguments: Any) -> Any:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        if threads != numba.get_num_threads():
+            numba.set_num_threads(threads)
         return loop(*(_view(a) for a in arguments))
 
     return call
@@ -58,16 +60,6 @@ def exp32(t):
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
     return p * _bits_to_float((np.int32(k) + np.int32(127)) << np.int32(23))
-
-
-def exp(t):
-    """In compiled loops: `exp32` of a float32, numpy's own of a float64."""
-    return np.exp(t)
-
-
-@overload(exp)
-def _exp(t):
-    return (lambda t: exp32(t)) if t == types.float32 else exp
 
 
 @threaded
@@ -123,61 +115,29 @@ def l1_gradient(x, y, plan, out):
 
 @threaded
 @njit(**LOOP)
-def column_minima(cost, scale, partial):
-    """partial[t, j] = scale * min of cost over the t-th share of the rows."""
-    n, m = cost.shape
-    shares = partial.shape[0]
-    for t in prange(shares):
-        least = partial[t]
-        for j in range(m):
-            least[j] = np.inf
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            for j in range(m):
-                least[j] = min(least[j], cost[i, j] * scale)
+def log_kernel(cost, scale, phi, psi, least, out):
+    """out_ij = phi_i + psi_j - scale cost_ij, at least ``least``.
 
-
-@threaded
-@njit(**LOOP)
-def column_sums(cost, scale, shift, a, partial):
-    """partial[t, j] = sum of a_i exp(shift_j - scale cost_ij) over the t-th share of the rows."""
-    n, m = cost.shape
-    shares = partial.shape[0]
-    for t in prange(shares):
-        total = partial[t]
-        for j in range(m):
-            total[j] = 0
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            w = np.float32(a[i])
-            for j in range(m):
-                total[j] += w * exp(np.float32(shift[j] - cost[i, j] * scale))
-
-
-@threaded
-@njit(**LOOP)
-def absorb(cost, scale, psi, phi, kernel):
-    """phi_i = min_j (scale cost_ij - psi_j); kernel_ij = exp(phi_i + psi_j - scale cost_ij).
-
-    The exponent is formed in float64, whatever the kernel's precision: at weak noise its
-    terms are hundreds of times larger than their sum.
+    Formed in float64, whatever the precision of ``out``: at weak noise the terms are hundreds
+    of times larger than their sum.
     """
     n, m = cost.shape
     for i in prange(n):
-        least = np.inf
+        shift = phi[i]
         for j in range(m):
-            least = min(least, cost[i, j] * scale - psi[j])
-        phi[i] = least
-        for j in range(m):
-            kernel[i, j] = exp(kernel.dtype.type(least + (psi[j] - cost[i, j] * scale)))
+            t = shift + (psi[j] - cost[i, j] * scale)
+            out[i, j] = t if t > least else least
 
 
 @threaded
 @njit(**LOOP)
-def half_steps(kernel, phi0, psi0, psi, a, b, limit, v, partial, phi, log_q):
-    """Both half-steps in one pass over the kernel absorbed at (phi0, psi0); see `dense`.
+def half_steps(kernel, phi0, psi0, psi, limit, faint, a, b, v, partial, phi, log_q):
+    """Both half-steps in one pass over the kernel formed at (phi0, psi0); see `dense`.
 
     phi (n,), log_q (m,): the results, float64 like psi and the weights a, b. v (m,),
     partial (shares, m): scratch, in the kernel's precision: sums of positive numbers need no
-    more. Returns False, having done nothing, if psi - psi0 varies by more than ``limit``.
+    more. Returns False, the results being void, if psi - psi0 varies by more than ``limit`` or
+    a row of the kernel sums to less than ``faint``.
     """
     n, m = kernel.shape
     shares = partial.shape[0]
@@ -192,6 +152,7 @@ def half_steps(kernel, phi0, psi0, psi, a, b, limit, v, partial, phi, log_q):
         v[j] = b[j] * np.exp(drift)
     if not inside:
         return False
+    faintest = np.full(shares, np.inf)
     for t in prange(shares):
         columns = partial[t]
         for j in range(m):
@@ -200,6 +161,7 @@ def half_steps(kernel, phi0, psi0, psi, a, b, limit, v, partial, phi, log_q):
             s = kernel.dtype.type(0)
             for j in range(m):
                 s += kernel[i, j] * v[j]
+            faintest[t] = min(faintest[t], s)
             phi[i] = phi0[i] - shift - np.log(np.float64(s))
             w = kernel.dtype.type(a[i]) / s
             for j in range(m):
@@ -209,4 +171,4 @@ def half_steps(kernel, phi0, psi0, psi, a, b, limit, v, partial, phi, log_q):
         for t in range(shares):
             total += partial[t, j]
         log_q[j] = np.log(total) + (psi[j] - psi0[j] - shift)
-    return True
+    return faintest.min() >= faint

@@ -8,7 +8,7 @@ cache on disk does not recognise a loop that has closed over another.
 import numpy as np
 from numba import njit, prange
 
-from privgan.kernels import LOOP, exp, threaded
+from privgan.kernels import LOOP, exp32, threaded
 
 SQUARED_L2, L1, EUCLIDEAN = range(3)
 
@@ -31,6 +31,12 @@ def _costs(x, i, y_columns, kind, row):
     if kind == EUCLIDEAN:
         for j in range(m):
             row[j] = np.sqrt(row[j])
+
+
+@njit
+def _weight(t):
+    """exp(t), and 0 below e^-60: times another weight it might be a denormal number, and slow."""
+    return exp32(t) if t > np.float32(-60) else np.float32(0)
 
 
 @threaded
@@ -63,9 +69,9 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, b, phi, buffer, part
             shift = np.float32(phi[i])
             total = np.float32(0)
             for j in range(m):
-                row[j] = exp(shift + (psi[j] - scale * row[j]))
+                row[j] = _weight(shift + (psi[j] - scale * row[j]))
                 total += b[j] * row[j]
-            if not (np.float32(1e-20) < total < np.float32(1e20)):  # the guess was too far off
+            if not (np.float32(1e-10) < total < np.float32(1e10)):  # the guess was too far off
                 _costs(x, i, y_columns, kind, row)
                 shift = np.float32(np.inf)
                 for j in range(m):
@@ -73,7 +79,7 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, b, phi, buffer, part
                     shift = min(shift, -row[j])
                 total = np.float32(0)
                 for j in range(m):
-                    row[j] = exp(shift + row[j])
+                    row[j] = _weight(shift + row[j])
                     total += b[j] * row[j]
             phi[i] = shift - np.log(np.float64(total))
             w = a[i] / total

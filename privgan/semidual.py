@@ -49,19 +49,27 @@ def solve(
 
     a (n,), b (m,): weights, float64. Stops early when rounding lets the error fall no
     further; the best iterate seen is returned with the error that belongs to it.
+
+    The vectors are small: whatever the device, their algebra is numpy's, which is done with
+    one before a framework has dispatched it.
     """
-    memory = _Memory(psi)
+    device, current = psi.device, psi.cpu().numpy()
+    a_host, b_host = a.cpu().numpy(), b.cpu().numpy()
+    memory = _Memory(len(current))
     best = Solution(psi, psi, np.inf, 0)
     highest, record, stalled = -np.inf, np.inf, 0
-    plain, bold = psi, False
+    plain, bold = current, False
     for n_iter in range(1, max_iter + 1):
+        psi = torch.from_numpy(current).to(device)
         phi, log_q = half_steps(psi)
-        error, dual = torch.stack([b @ torch.expm1(log_q).abs(), a @ phi + b @ psi]).tolist()
+        residual = log_q.cpu().numpy()
+        error = float(b_host @ np.abs(np.expm1(residual)))
+        dual = float(a_host @ phi.cpu().numpy() + b_host @ current)
         if not bold and not np.isfinite(dual):
             raise ValueError("reg is too small for these costs: cost / reg overflows; rescale both")
         if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
             memory.forget()
-            psi, bold = plain, False  # one Sinkhorn step from the last iterate that was kept
+            current, bold = plain, False  # a Sinkhorn step from the last iterate that was kept
             continue
         stalled += 1
         if error < 0.95 * record:
@@ -71,33 +79,30 @@ def solve(
         if best.error <= tol or stalled >= STALL:
             break
         highest = max(highest, dual)
-        plain = psi - log_q
-        psi, bold = memory.combine(plain, log_q), True
+        plain = current - residual
+        current, bold = memory.combine(plain, residual), True
     return Solution(best.phi, best.psi, best.error, n_iter)
 
 
 class _Memory:
     """The last plain steps and residuals, and the combination that cancels most of them."""
 
-    def __init__(self, like: Tensor):
-        self.steps = torch.zeros((DEPTH, len(like)), dtype=like.dtype, device=like.device)
-        self.residuals = torch.zeros_like(self.steps)
+    def __init__(self, size: int):
+        self.steps, self.residuals = np.zeros((2, DEPTH, size))
         self.gram = np.zeros((DEPTH, DEPTH))
         self.count = 0
 
     def forget(self) -> None:
         self.count = 0
 
-    def combine(self, step: Tensor, residual: Tensor) -> Tensor:
+    def combine(self, step: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """argmin over weights summing to 1 of |sum of weighted residuals|, applied to steps."""
         slot, self.count = self.count % DEPTH, self.count + 1
         self.steps[slot], self.residuals[slot] = step, residual
         k = min(self.count, DEPTH)
-        products = (self.residuals[:k] @ residual).cpu().numpy()
-        self.gram[slot, :k] = self.gram[:k, slot] = products
+        self.gram[slot, :k] = self.gram[:k, slot] = self.residuals[:k] @ residual
         if k == 1:
             return step
         gram = self.gram[:k, :k] + 1e-10 * self.gram[:k, :k].trace() * np.eye(k)
         weights = np.linalg.solve(gram, np.ones(k))
-        weights = torch.as_tensor(weights / weights.sum()).to(step)
-        return weights @ self.steps[:k]
+        return (weights / weights.sum()) @ self.steps[:k]

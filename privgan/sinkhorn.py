@@ -95,7 +95,7 @@ def sinkhorn(
         solution = solve(steps, psi, a.double(), b.double(), tol, max_iter)
         # A copy, for the kernel's storage belongs to the next solve.
         grad_cost = steps.plan(solution).clone() if cost.requires_grad else None
-    return _result(solution, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
+    return _result(solution, 0.0, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
 
 
 def sinkhorn_samples(
@@ -128,30 +128,31 @@ def sinkhorn_samples(
         raise ValueError(f"backend must be 'auto', 'dense' or 'streaming', got {backend!r}")
     with torch.no_grad():
         points = x.detach(), y.detach()
-        steps, matrix = prepare(*points, cost, reg, a.double(), b.double(), tol)
+        steps, offset, matrix = prepare(*points, cost, reg, a.double(), b.double(), tol)
         psi = _start(init, reg, x, m)
-        psi = steps.start() if psi is None else psi
+        psi = steps.start() if psi is None else psi - offset / reg
         solution = solve(steps, psi, a.double(), b.double(), tol, max_iter)
         gradients = _gradients(steps, solution, cost, x, y)
-    return _result(solution, reg, tol, (x, y), gradients, a, b, matrix)
+    return _result(solution, offset, reg, tol, (x, y), gradients, a, b, matrix)
 
 
 def _dense(x, y, cost, reg, a, b, tol):
-    """Half-steps on a stored matrix, and how to form that matrix again for a plan."""
+    """Half-steps on a stored matrix, what it lacks in y alone, and how to form it again."""
     n, m = len(x), len(y)
-    matrix = cost.matrix_in(x, y, _storage("cost", x, n, m)).contiguous()
-    precision = x.dtype
-    if precision == torch.float32 and _rounding(matrix, reg) > tol:
+    points = x, y
+    matrix, offset = cost.reduced_in(*points, _storage("cost", x, n, m))
+    if x.dtype == torch.float32 and _rounding(matrix, reg) > tol:
         # Float32 costs this many times larger than reg could not support the tolerance.
-        precision = torch.float64
-        matrix = cost.matrix(x.double(), y.double()).contiguous()
-    steps = DenseHalfSteps(matrix, reg, a, b, _storage("kernel", x, n, m))
-    return steps, lambda: cost.matrix(x.to(precision), y.to(precision))
+        points = x.double(), y.double()
+        matrix, offset = cost.reduced_in(*points, points[0].new_empty((n, m)))
+    kernel = _storage("kernel", x, n, m)
+    steps = DenseHalfSteps(matrix.contiguous(), reg, a, b, kernel)
+    return steps, offset, lambda: cost.reduced_in(*points, points[0].new_empty((n, m)))[0]
 
 
 def _streaming(x, y, cost, reg, a, b, tol):
     kind = CompiledHalfSteps if CompiledHalfSteps.fits(x, cost) else StreamingHalfSteps
-    return kind(x, y, cost, reg, a, b), None
+    return kind(x, y, cost, reg, a, b), 0.0, None
 
 
 def _gradients(
@@ -172,6 +173,7 @@ def _gradients(
 
 def _result(
     solution: Solution,
+    offset: Tensor | float,
     reg: float,
     tol: float,
     inputs: tuple[Tensor, ...],
@@ -180,10 +182,11 @@ def _result(
     b: Tensor,
     matrix: Callable[[], Tensor] | None,
 ) -> SinkhornResult:
-    f, g = (reg * solution.phi).to(a.dtype), (reg * solution.psi).to(a.dtype)
+    f, g = reg * solution.phi, reg * solution.psi + offset
     with torch.no_grad():
         weights = a.detach(), b.detach()
-        value = reg * (a.double() @ solution.phi + b.double() @ solution.psi)
+        value = a.double() @ f + b.double() @ g
+    f, g = f.to(a.dtype), g.to(a.dtype)
     if not torch.isfinite(value.to(a.dtype)):
         raise ValueError(f"cost / reg overflows: the value is {value.item():.3g}; rescale the data")
     value = _Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
@@ -245,7 +248,7 @@ def _storage(name: str, like: Tensor, n: int, m: int) -> Tensor:
 
 def _rounding(matrix: Tensor, reg: float) -> float:
     """Relative error of exp(-C / reg) from costs rounded a few times in their own precision."""
-    return 4 * torch.finfo(matrix.dtype).eps * matrix.amax().item() / reg
+    return 4 * torch.finfo(matrix.dtype).eps * matrix.abs().amax().item() / reg
 
 
 def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:

@@ -9,6 +9,12 @@ import torch
 from privgan import kernels
 
 
+@numba.njit(fastmath=True)
+def exponentials(t, out):
+    for i in range(t.size):
+        out[i] = kernels.exp32(t[i])
+
+
 def test_exp32_is_exp_to_float32_precision():
     t = np.linspace(-87, 88, 1_000_001, dtype=np.float32)
     ours = np.array([kernels.exp32(v) for v in t[::1000]])
@@ -19,11 +25,11 @@ def test_exp32_is_exp_to_float32_precision():
 
 
 def test_exp32_stays_precise_inside_a_vectorised_loop():
-    cost = -torch.linspace(-80, 0, 5001).reshape(1, -1)
-    kernel, phi = torch.empty_like(cost), torch.empty(1, dtype=torch.float64)
-    kernels.absorb(cost, 1.0, torch.zeros(5001, dtype=torch.float64), phi, kernel)
-    exact = (phi - cost.double()).exp()
-    assert ((kernel - exact).abs() / exact).max() < 3e-7
+    t = np.linspace(-80, 0, 5001, dtype=np.float32)
+    out = np.empty_like(t)
+    exponentials(t, out)
+    exact = np.exp(t.astype(np.float64))
+    assert np.max(np.abs(out / exact - 1)) < 3e-7
 
 
 def test_loops_take_torchs_number_of_threads():
@@ -45,7 +51,7 @@ def test_half_steps_are_two_products(n, shares):
     phi0, a = torch.rand((2, n), generator=g, dtype=torch.float64)
     psi0, psi, b = torch.rand((3, 7), generator=g, dtype=torch.float64)
     v, partial, phi, log_q = b.clone(), kernel.new_empty((shares, 7)), phi0.clone(), b.clone()
-    assert kernels.half_steps(kernel, phi0, psi0, psi, a, b, 20.0, v, partial, phi, log_q)
+    assert kernels.half_steps(kernel, phi0, psi0, psi, 20.0, 0.0, a, b, v, partial, phi, log_q)
     density = kernel * (psi - psi0).exp()  # exp(phi0 + psi - C / reg)
     assert torch.allclose(phi, phi0 - (density @ b).log())
     assert torch.allclose(log_q.exp(), (a[:, None] * density * (phi - phi0).exp()[:, None]).sum(0))
@@ -58,7 +64,7 @@ def test_half_steps_decline_when_psi_has_drifted_too_far():
         torch.tensor([0.0, 50.0]).double(),
     )
     scratch = torch.empty(2), torch.empty(1, 2), torch.empty(2).double(), torch.empty(2).double()
-    assert not kernels.half_steps(kernel, zero, zero, far, zero, zero, 20.0, *scratch)
+    assert not kernels.half_steps(kernel, zero, zero, far, 20.0, 0.0, zero, zero, *scratch)
 
 
 def test_l1_gradient_passes_over_only_what_float32_cannot_see():
@@ -74,11 +80,11 @@ def test_l1_gradient_passes_over_only_what_float32_cannot_see():
 COMPILED = """
 import torch
 from privgan import kernels, pointwise
-points, cost = torch.rand(4, 2), torch.rand(4, 4)
+points, cost, zero = torch.rand(4, 2), torch.rand(4, 4), torch.zeros(4).double()
 pointwise.pairwise(points, points.T.contiguous(), pointwise.L1, cost)
 for kernel in (cost.clone(), cost.double()):
-    kernels.absorb(cost, 1.0, torch.zeros(4).double(), torch.zeros(4).double(), kernel)
-loops = pointwise.pairwise, kernels.absorb
+    kernels.log_kernel(cost, 1.0, zero, zero, -60.0, kernel)
+loops = pointwise.pairwise, kernels.log_kernel
 print(sum(sum(loop.__wrapped__.stats.cache_misses.values()) for loop in loops))
 """
 
