@@ -49,7 +49,7 @@ figures: $(STAMPS)
 
 $(FIGURES): figures/%.ipynb: build/$(SCALE)-%.stamp
 
-build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py) privgan/paper.mplstyle $(ENV)
+build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py privgan/*/*.py) privgan/paper.mplstyle $(ENV)
 	@echo "$*: $(SCALE) scale, into $(INTO)/"
 	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.execute run $* --scale $(SCALE) --into $(INTO)
 

@@ -4,22 +4,29 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 """
 
 from privgan import data, plotting
+from privgan.bounds import Ball, Bounds, Box
 from privgan.claims import Claim
 from privgan.costs import L1, Cost, Euclidean, SquaredL2
 from privgan.generators import MLP, Generator, Linear
 from privgan.losses import EntropicLoss, ExactLoss
-from privgan.mechanisms import Gaussian, Laplace, Mechanism
+from privgan.mechanisms import EuclideanLaplace, Gaussian, Laplace, Mechanism
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
+from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
 from privgan.training import History, fit
 
 __all__ = [
     "L1",
     "MLP",
+    "Ball",
+    "Bounds",
+    "Box",
+    "Budget",
     "Claim",
     "Cost",
     "EntropicLoss",
     "Euclidean",
+    "EuclideanLaplace",
     "ExactLoss",
     "Gaussian",
     "Generator",
@@ -31,6 +38,9 @@ __all__ = [
     "SquaredL2",
     "data",
     "fit",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_mu",
     "plotting",
     "report_log_likelihood",
     "report_nll",

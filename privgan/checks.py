@@ -113,6 +113,31 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def probability(name: str, value: Any) -> float:
+    """``value`` as a float in (0, 1)."""
+    if not 0.0 < positive(name, value) < 1.0:
+        raise ValueError(f"{name} must lie in (0, 1), got {value!r}")
+    return float(value)
+
+
+def public(name: str, value: Any) -> float:
+    """``value`` as a finite float that somebody wrote down.
+
+    Tensors, arrays and their scalars are refused: a bound or a sensitivity read off the records
+    reveals them, and such a number is how it would come.
+    """
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        raise TypeError(
+            f"{name} must be a public constant, not read off data, got {value!r} "
+            f"({type(value).__name__}); if it is public, pass a Python number: float({name})"
+        )
+    if isinstance(value, str | bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
+
+
 def instance(name: str, value: Any, kind: type) -> None:
     """Raise TypeError unless ``value`` is a ``kind``."""
     if not isinstance(value, kind):

@@ -1,0 +1,186 @@
+r"""What every mechanism is: a channel, its matched cost, and its budget.
+
+A mechanism turns a raw record x into a report y with density ``k(y | x)`` and owns the
+transport cost and regularisation that are matched to it. Matched means
+
+    k(y | x) = h(y) exp(-cost(x, y) / reg)      for some h that never sees x,
+
+for then every coupling of a law P with the reports Q has, whatever P is,
+
+    E[cost] + reg I(X; Y) = reg E KL(coupling(y | x) || k(y | x)) + terms in Q alone,
+
+and the smallest possible value is reached exactly when the coupling is "draw x, then
+apply the mechanism": when P is the raw law.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.bounds import Bounds
+from privgan.costs import Cost
+from privgan.privacy import Budget
+
+Records = TypeVar("Records", Tensor, np.ndarray)
+
+
+class Mechanism(ABC):
+    """A channel from records (n, d) to reports (m, d'), with its matched ``cost`` and ``reg``.
+
+    noise: what is done to a record, in words. recovery: whether and how well the raw law can be
+    had back from reports, in words. bounds: the public domain of the records; None where it is
+    unknown, or given by the alphabet.
+    """
+
+    cost: Cost
+    reg: float
+    noise: str
+    recovery: str
+    bounds: Bounds | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The public, deterministic part before the noise; the identity here."""
+        return x
+
+    def report_dim(self, d: int) -> int:
+        """How many columns reports of records with ``d`` columns have."""
+        return d
+
+    def privatize(self, x: Records, *, seed: int | None = None, clip: bool = False) -> Records:
+        """One report per row of ``x``, (n, d) to (n, d'), same type, dtype and device.
+
+        Where there are bounds, a record outside them is an error, unless ``clip`` asks for the
+        nearest record inside; the law behind the reports is then that of the clipped records.
+
+        This is a simulation for research: floating-point noise from a seeded generator
+        leaks in its low bits and a known seed subtracts away. ``seed=None`` takes fresh
+        entropy. The noise is drawn on the CPU so that a seed means the same everywhere.
+        """
+        records = self._admit(checks.as_records("x", x), clip)
+        generator = torch.Generator()
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(checks.integer("seed", seed))
+        reports = self._draw(self.forward(records), generator)
+        return reports if isinstance(x, Tensor) else reports.numpy()
+
+    def log_density(self, x: Tensor, y: Tensor) -> Tensor:
+        """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d')."""
+        x, y = checks.as_records("x", x), checks.as_records("y", y)
+        x, y = checks.as_pair("x", self.forward(x), "y", y)
+        return self.cost.matrix(x, y) / -self.reg + self._log_normaliser(y)
+
+    def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
+        """The budget, in nats, that one report spends on a whole record, at ``delta``.
+
+        sensitivity: the largest distance between two records that could have been sent, in the
+        norm that the noise is for; by default the diameter of ``bounds``.
+        """
+        return self.budget(sensitivity).epsilon(delta)
+
+    @abstractmethod
+    def budget(self, sensitivity: float | None = None) -> Budget:
+        """What one report reveals of a whole record; ``sensitivity`` as in `epsilon`."""
+
+    def coordinate_budget(self) -> Budget | None:
+        """What it reveals of a single coordinate; None where that is the record or is unknown."""
+        return None
+
+    def describe(self, delta: float = 1e-5) -> str:
+        """Noise, budgets, recovery and clipping in plain words; ``delta`` where one is needed."""
+        parts = {"noise": self.noise, **self._budgets_in_words(delta), "recovery": self.recovery}
+        if self.bounds is not None:
+            parts["clipping"] = (
+                f"records outside {self.bounds!r} are refused; privatize(clip=True) moves them "
+                "to the nearest record inside, and reports then recover the law of clip(X)"
+            )
+        return "\n".join([repr(self), *(f"  {name:<15} {text}" for name, text in parts.items())])
+
+    def __repr__(self) -> str:
+        settings = self._settings()
+        if self.bounds is not None:
+            settings["bounds"] = self.bounds
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The arguments that make this mechanism again, bounds left out."""
+
+    @abstractmethod
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Reports of records that `forward` has seen, with noise from a CPU generator."""
+
+    @abstractmethod
+    def _log_normaliser(self, y: Tensor) -> Tensor | float:
+        """log h(y), a number or (m,)."""
+
+    def _admit(self, x: Tensor, clip: bool) -> Tensor:
+        """The records that may be reported, or an error."""
+        if self.bounds is None:
+            if clip:
+                raise ValueError(f"{self!r} has no bounds to clip to; give it bounds=...")
+            return x
+        self.bounds.check_columns(x.shape[1])
+        if clip:
+            return self.bounds.clip(x)
+        self.bounds.check(x)
+        return x
+
+    def _budgets_in_words(self, delta: float) -> dict[str, str]:
+        whole, one = "whole record", "one coordinate"
+        try:
+            budget, single = self.budget(), self.coordinate_budget()
+        except BoundsMissing as error:
+            return {whole: f"budget unknown: {error}"}
+        words = {} if single is None else {one: _in_words(single, delta)}
+        return words | {whole: _in_words(budget, delta)}
+
+
+class BoundsMissing(ValueError):
+    """A budget was asked of a mechanism whose records are not known to be bounded."""
+
+
+def check_bounds(bounds: Any) -> Bounds | None:
+    """``bounds`` as they came, if they are bounds or None."""
+    if bounds is not None:
+        checks.instance("bounds", bounds, Bounds)
+    return bounds
+
+
+def sensitivity_of(mechanism: Mechanism, norm: str, sensitivity: float | None) -> float:
+    """The sensitivity given, or the ``norm`` ("l1", "l2") diameter of the mechanism's bounds."""
+    if sensitivity is not None:
+        return checks.positive("sensitivity", checks.public("sensitivity", sensitivity))
+    if mechanism.bounds is None:
+        raise BoundsMissing(
+            "unbounded records have no epsilon; give the mechanism public bounds=, or pass "
+            f"sensitivity=, the largest {norm.upper()} distance between two records"
+        )
+    return diameter(mechanism.bounds, norm)
+
+
+def calibration(
+    norm: str, sensitivity: float | None, bounds: Bounds | None
+) -> tuple[float, Bounds | None]:
+    """The sensitivity to calibrate to, from exactly one of a number and bounds."""
+    if (sensitivity is None) == (bounds is None):
+        raise TypeError(
+            f"pass exactly one of sensitivity= (a public {norm.upper()} diameter) and bounds="
+        )
+    if sensitivity is not None:
+        return checks.positive("sensitivity", checks.public("sensitivity", sensitivity)), None
+    return diameter(check_bounds(bounds), norm), bounds
+
+
+def diameter(bounds: Bounds, norm: str) -> float:
+    return bounds.l1_diameter() if norm == "l1" else bounds.l2_diameter()
+
+
+def _in_words(budget: Budget, delta: float) -> str:
+    at = f" at delta {delta:g}" if budget.mu else ""
+    return f"epsilon {budget.epsilon(delta if budget.mu else 0.0):.4g}{at}"
