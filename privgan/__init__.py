@@ -7,9 +7,21 @@ from privgan import data, plotting
 from privgan.bounds import Ball, Bounds, Box
 from privgan.claims import Claim
 from privgan.costs import L1, Cost, Euclidean, SquaredL2
-from privgan.generators import MLP, Generator, Linear
+from privgan.generators import MLP, Atoms, Generator, Linear
+from privgan.identifiability import Identifiability, identifiability
 from privgan.losses import EntropicLoss, ExactLoss
-from privgan.mechanisms import EuclideanLaplace, Gaussian, Laplace, Mechanism
+from privgan.mechanisms import (
+    EuclideanLaplace,
+    Gaussian,
+    Laplace,
+    LinearMap,
+    Mechanism,
+    Piecewise,
+    Product,
+    RandomizedResponse,
+    SquareWave,
+    UnaryEncoding,
+)
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
@@ -18,6 +30,7 @@ from privgan.training import History, fit
 __all__ = [
     "L1",
     "MLP",
+    "Atoms",
     "Ball",
     "Bounds",
     "Box",
@@ -31,16 +44,24 @@ __all__ = [
     "Gaussian",
     "Generator",
     "History",
+    "Identifiability",
     "Laplace",
     "Linear",
+    "LinearMap",
     "Mechanism",
+    "Piecewise",
+    "Product",
+    "RandomizedResponse",
     "SinkhornResult",
+    "SquareWave",
     "SquaredL2",
+    "UnaryEncoding",
     "data",
     "fit",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
+    "identifiability",
     "plotting",
     "report_log_likelihood",
     "report_nll",

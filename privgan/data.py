@@ -1,10 +1,10 @@
-"""Data: 2D manifolds with exact samplers, MNIST, and scikit-learn's bundled digits."""
+"""Data: 2D manifolds with exact samplers, MNIST, scikit-learn's bundled digits; categories."""
 
 import gzip
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,29 @@ MANIFOLDS: dict[str, Callable[..., Tensor]] = {
 def _generator(n: int, seed: int) -> torch.Generator:
     checks.positive_int("n", n)
     return torch.Generator().manual_seed(seed)
+
+
+# --- Categories -----------------------------------------------------------------------------
+
+
+def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
+    """Labels 0 to k - 1, (n,) integers, as float32 one-hot records (n, k).
+
+    ``k`` is the size of a public alphabet, not the number of categories that occur.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise TypeError(f"labels has dtype {labels.dtype}; categories are integers from 0")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}; expected (n,)")
+    outside = (labels < 0) | (labels >= checks.positive_int("k", k))
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        raise ValueError(
+            f"labels[{first}] is {labels[first].item()}, outside the alphabet 0 to {k - 1}; "
+            "raise k, or repair it"
+        )
+    return torch.nn.functional.one_hot(labels.long(), k).float()
 
 
 # --- Images ---------------------------------------------------------------------------------

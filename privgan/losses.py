@@ -37,11 +37,15 @@ class Loss(ABC):
         return x if self.mechanism is None else self.mechanism.forward(x)
 
     @abstractmethod
-    def solve(self, x: Tensor, y: Tensor) -> Solved:
-        """The value between a batch ``x`` (n, d) and reports ``y`` (m, d), and how it was had."""
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        """The value between a batch ``x`` (n, d) and reports ``y`` (m, d), and how it was had.
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.solve(x, y).value
+        a: weights of the batch, (n,), summing to 1; uniform when omitted. The value is
+        differentiable in ``x`` and ``a``.
+        """
+
+    def __call__(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Tensor:
+        return self.solve(x, y, a).value
 
 
 class EntropicLoss(Loss):
@@ -63,10 +67,9 @@ class EntropicLoss(Loss):
         loss.mechanism = mechanism
         return loss
 
-    def solve(self, x: Tensor, y: Tensor) -> SinkhornResult:
-        return sinkhorn_samples(
-            self.forward(x), y, self.cost, self.reg, tol=self.tol, max_iter=self.max_iter
-        )
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> SinkhornResult:
+        settings = {"tol": self.tol, "max_iter": self.max_iter}
+        return sinkhorn_samples(self.forward(x), y, self.cost, self.reg, a, **settings)
 
     def __repr__(self) -> str:
         return (
@@ -93,9 +96,11 @@ class ExactLoss(Loss):
     def __init__(self, cost: Cost):
         self.cost = cost
 
-    def solve(self, x: Tensor, y: Tensor) -> ExactResult:
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> ExactResult:
         x, y = checks.as_pair("x", self.forward(x), "y", y)
-        value, converged = _ExactTransport.apply(x, y, self.cost)
+        if a is None:
+            a = x.new_full((len(x),), 1.0 / len(x))
+        value, converged = _ExactTransport.apply(x, y, a, self.cost)
         return ExactResult(value, converged)
 
     def __repr__(self) -> str:
@@ -103,31 +108,34 @@ class ExactLoss(Loss):
 
 
 class _ExactTransport(torch.autograd.Function):
-    """<P, C> at POT's optimal P, uniform weights; the gradient holds P fixed."""
+    """<P, C> at POT's optimal P, uniform on y; gradients hold P, and its potentials, fixed."""
 
     @staticmethod
-    def forward(ctx, x, y, cost):
+    def forward(ctx, x, y, a, cost):
         with torch.no_grad():
             matrix = cost.matrix(x, y)
+        weights = a.detach().double().cpu().numpy()
         plan, log = ot.emd(
-            np.full(x.shape[0], 1.0 / x.shape[0]),
+            weights / weights.sum(),
             np.full(y.shape[0], 1.0 / y.shape[0]),
             matrix.double().cpu().numpy(),
             numItermax=1_000_000,
             log=True,
         )
         plan = torch.as_tensor(plan, dtype=x.dtype, device=x.device)
-        ctx.save_for_backward(x, y, plan)
+        potential = torch.as_tensor(log["u"], dtype=x.dtype, device=x.device)
+        ctx.save_for_backward(x, y, plan, potential)
         ctx.cost = cost
         return (plan * matrix).sum(), log["warning"] is None
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad, _):
-        x, y, plan = ctx.saved_tensors
-        need_x, need_y = ctx.needs_input_grad[:2]
+        x, y, plan, potential = ctx.saved_tensors
+        need_x, need_y, need_a = ctx.needs_input_grad[:3]
         return (
             ctx.cost.gradient(x, y, grad * plan) if need_x else None,
             ctx.cost.T.gradient(y, x, grad * plan.T) if need_y else None,
+            grad * potential if need_a else None,
             None,
         )

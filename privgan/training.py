@@ -139,8 +139,8 @@ def fit(
                 group["lr"] = lr * (1.0 - step / steps)
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
-                x = _finite(generator(generator.latent(batch_size, rng)))
-                solved = loss.solve(x, y)
+                x, a = generator.batch(batch_size, rng)
+                solved = loss.solve(_finite(x), y, a)
                 value = solved.value.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(f"the loss is {value}")

@@ -41,3 +41,17 @@ def gaussian_channel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
     """k(y_j | x_i) on a grid of reports, rows normalised to one."""
     log_density = -((x[:, None] - y[None, :]) ** 2) / (2 * sigma**2)
     return np.exp(log_density - logsumexp(log_density, axis=1, keepdims=True))
+
+
+def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """The law whose reports through ``channel`` (k, m) are likeliest to be as they are, by EM.
+
+    p_i <- p_i sum_j frequencies_j k(y_j | x_i) / (p k)_j, until p rests to 1e-13.
+    """
+    p = np.full(len(channel), 1 / len(channel))
+    for _ in range(200_000):
+        new = p * (channel @ (frequencies / (p @ channel)))
+        if abs(new - p).sum() < 1e-13:
+            return new
+        p = new
+    raise AssertionError("the reference itself did not converge")

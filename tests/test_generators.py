@@ -7,6 +7,7 @@ MODELS = [
     lambda seed=0: pg.Linear(3, 5, seed=seed),
     lambda seed=0: pg.MLP(3, 5, seed=seed),
     lambda seed=0: pg.MLP(3, 5, hidden=(8,), norm=True, bounds=(-1.0, 2.0), seed=seed),
+    lambda seed=0: pg.MLP(3, 5, hidden=(8,), categories=[slice(3, 5)], seed=seed),
 ]
 each = pytest.mark.parametrize("make", MODELS)
 
@@ -64,3 +65,67 @@ def test_bad_settings_are_named():
         pg.Linear(2, 2.0)
     with pytest.raises(ValueError, match="n must be at least 1"):
         pg.Linear(2, 2).sample(0)
+
+
+def test_categories_are_probabilities_in_training_and_one_hot_in_samples():
+    model = pg.MLP(2, 7, bounds=(0.0, 1.0), categories=[slice(4, 7), slice(0, 2)])
+    p = model(torch.randn(50, 2))
+    for block in (p[:, 0:2], p[:, 4:7]):
+        assert torch.allclose(block.sum(1), torch.ones(50))
+        assert (block > 0).all()
+    x = model.sample(20_000, seed=0)
+    for block in (x[:, 0:2], x[:, 4:7]):
+        assert torch.equal(block.sum(1), torch.ones(20_000))
+        assert ((block == 0) | (block == 1)).all()
+    assert ((x[:, 2:4] > 0) & (x[:, 2:4] < 1)).all()
+    z = model.latent(20_000, torch.Generator().manual_seed(0))
+    expected = model(z)[:, 4:7].mean(0)
+    assert torch.allclose(x[:, 4:7].mean(0), expected, atol=0.02)
+
+
+def test_atoms_are_drawn_by_their_weights():
+    points = torch.tensor([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    atoms = pg.Atoms(points)
+    assert torch.allclose(atoms.weights, torch.full((3,), 1 / 3))
+    with torch.no_grad():
+        atoms.logits.copy_(torch.tensor([0.2, 0.0, 0.8]).log())
+    x = atoms.sample(50_000, seed=0)
+    counts = torch.tensor([(x == point).all(1).sum() for point in points])
+    assert torch.allclose(counts / 50_000, torch.tensor([0.2, 0.0, 0.8]), atol=0.01)
+    assert counts[1] == 0
+    assert counts.sum() == 50_000
+    assert torch.equal(x, atoms.sample(50_000, seed=0))
+
+
+def test_a_batch_of_atoms_is_all_of_them_with_their_weights():
+    atoms = pg.Atoms(torch.eye(4))
+    x, a = atoms.batch(99, torch.Generator())
+    assert torch.equal(x, torch.eye(4))
+    assert a.requires_grad
+    points, weights = pg.MLP(2, 3).batch(5, torch.Generator().manual_seed(0))
+    assert points.shape == (5, 3)
+    assert weights is None
+
+
+@pytest.mark.parametrize(
+    ("categories", "error", "message"),
+    [
+        (slice(0, 2), TypeError, "categories must be a sequence of slices"),
+        ([3], TypeError, "categories must be a slice"),
+        ([slice(3, 6)], ValueError, r"categories holds slice\(3, 6, None\)"),
+        ([slice(2, 3)], ValueError, "at least two"),
+        ([slice(None, 2)], ValueError, "categories holds slice"),
+        ([slice(0, 4, 2)], ValueError, "categories holds slice"),
+        ([slice(0, 3), slice(2, 5)], ValueError, "overlaps another block"),
+    ],
+)
+def test_bad_categories_are_named(categories, error, message):
+    with pytest.raises(error, match=message):
+        pg.MLP(2, 5, categories=categories)
+
+
+def test_bad_atoms_are_named():
+    with pytest.raises(ValueError, match="points has shape"):
+        pg.Atoms(torch.ones(3))
+    with pytest.raises(ValueError, match="points has 1 non-finite row"):
+        pg.Atoms(torch.tensor([[0.0], [torch.inf]]))

@@ -15,10 +15,10 @@ LAYERS = [
     {"dense", "pointwise"},
     {"costs"},
     {"mechanisms.base", "streaming"},
-    {"mechanisms.additive"},
+    {f"mechanisms.{name}" for name in ("additive", "categorical", "interval", "linear", "product")},
     {"mechanisms"},
     {"sinkhorn"},
-    {"losses", "metrics"},
+    {"identifiability", "losses", "metrics"},
     {"training", "execute"},
     {"__init__"},
 ]

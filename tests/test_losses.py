@@ -59,6 +59,25 @@ def test_only_the_matched_reg_prefers_the_raw_law():
     assert best_scale(mech.reg * 4) < 1.0
 
 
+def test_weights_of_the_batch_count_points():
+    """A point of weight 2/n is two points; and the gradient in the weights is a difference."""
+    x, y = batch(6)
+    doubled = torch.cat([x, x[:1]])
+    a = torch.full((6,), 1 / 7, dtype=torch.float64)
+    a[0] = 2 / 7
+    step = 1e-4 * torch.tensor([1.0, -1.0, 0.5, -0.5, 0.0, 0.0], dtype=torch.float64)
+    for loss in (
+        pg.ExactLoss(pg.SquaredL2()),
+        pg.EntropicLoss(pg.SquaredL2(), 2.0, tol=1e-12, max_iter=50_000),
+    ):
+        weighted = a.clone().requires_grad_()
+        value = loss(x, y, weighted)
+        assert torch.isclose(value, loss(doubled, y))
+        value.backward()
+        slope = (loss(x, y, a + step) - loss(x, y, a - step)) / 2
+        assert torch.isclose(weighted.grad @ step, slope, rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["reg", "tol", "max_iter"])
 def test_settings_are_checked(name):
     with pytest.raises(ValueError, match=f"{name} must be"):

@@ -20,7 +20,7 @@ def test_links_and_pictures_exist():
 
 
 def test_the_ten_lines_run(tmp_path, monkeypatch):
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
     assert len(block.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
     import numpy as np
@@ -31,3 +31,12 @@ def test_the_ten_lines_run(tmp_path, monkeypatch):
     np.save("reports.npy", mech.privatize(pg.data.moons(1500, seed=0), seed=1).numpy())
     exec(block.replace("steps=3000", "steps=3"), {})
     assert np.load("generated.npy").shape[1] == 2
+
+
+def test_the_mixed_table_runs(capsys):
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    import privgan as pg
+
+    exec(block, names := {"pg": pg})
+    assert names["generator"].sample(3, seed=0).shape == (3, names["mech"].dim)
+    assert "whole record    epsilon 3" in capsys.readouterr().out

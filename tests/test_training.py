@@ -86,7 +86,7 @@ def test_each_epoch_visits_every_report_once():
     rows = []
     loss = pg.EntropicLoss(pg.SquaredL2(), 1.0)
     original = loss.solve
-    loss.solve = lambda x, y: rows.append(y) or original(x, y)
+    loss.solve = lambda x, y, a: rows.append(y) or original(x, y, a)
     fit(model(), REPORTS[:100], loss, steps=4, batch_size=25)
     seen = torch.cat(rows)
     assert torch.equal(seen.sort(0).values, REPORTS[:100].sort(0).values)
@@ -101,11 +101,11 @@ def test_resume_is_bit_equal(tmp_path, monkeypatch):
     solve = pg.EntropicLoss.solve
     calls = []
 
-    def dies_at_the_eighth(self, x, y):
+    def dies_at_the_eighth(self, x, y, a):
         calls.append(1)
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return solve(self, x, y)
+        return solve(self, x, y, a)
 
     monkeypatch.setattr(pg.EntropicLoss, "solve", dies_at_the_eighth)
     with pytest.raises(KeyboardInterrupt):

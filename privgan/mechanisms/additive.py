@@ -28,6 +28,7 @@ class Additive(Mechanism):
 
     def __init__(self, bounds: Bounds | None):
         self.bounds = check_bounds(bounds)
+        self.dim = None if bounds is None else bounds.dim
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         return self._budget(sensitivity_of(self, self.norm, sensitivity))

@@ -33,7 +33,7 @@ class Mechanism(ABC):
 
     noise: what is done to a record, in words. recovery: whether and how well the raw law can be
     had back from reports, in words. bounds: the public domain of the records; None where it is
-    unknown, or given by the alphabet.
+    unknown, or given by the alphabet. dim: how many columns records must have; None: any.
     """
 
     cost: Cost
@@ -41,6 +41,7 @@ class Mechanism(ABC):
     noise: str
     recovery: str
     bounds: Bounds | None = None
+    dim: int | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The public, deterministic part before the noise; the identity here."""
@@ -72,7 +73,8 @@ class Mechanism(ABC):
     def log_density(self, x: Tensor, y: Tensor) -> Tensor:
         """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d')."""
         x, y = checks.as_records("x", x), checks.as_records("y", y)
-        x, y = checks.as_pair("x", self.forward(x), "y", y)
+        x = self.forward(x)
+        self._check_pair(x, y)
         return self.cost.matrix(x, y) / -self.reg + self._log_normaliser(y)
 
     def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
@@ -90,6 +92,17 @@ class Mechanism(ABC):
     def coordinate_budget(self) -> Budget | None:
         """What it reveals of a single coordinate; None where that is the record or is unknown."""
         return None
+
+    def grid(self, bins: int) -> Tensor:
+        """``bins`` records across the bounds' widest coordinate, cells' middles, float64."""
+        if self.bounds is None:
+            raise BoundsMissing(f"{self!r} has no bounds to lay a grid over; pass points=")
+        widths = self.bounds.widths
+        widest = widths.index(max(widths))
+        grid = torch.tensor([self.bounds.center] * bins, dtype=torch.float64)
+        steps = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5
+        grid[:, widest] += widths[widest] * steps
+        return grid
 
     def describe(self, delta: float = 1e-5) -> str:
         """Noise, budgets, recovery and clipping in plain words; ``delta`` where one is needed."""
@@ -131,14 +144,14 @@ class Mechanism(ABC):
         self.bounds.check(x)
         return x
 
+    def _check_pair(self, x: Tensor, y: Tensor) -> None:
+        """Raise unless `forward` could have made ``x``, and the noise ``y``."""
+        checks.as_pair("x", x, "y", y)
+
     def _budgets_in_words(self, delta: float) -> dict[str, str]:
-        whole, one = "whole record", "one coordinate"
-        try:
-            budget, single = self.budget(), self.coordinate_budget()
-        except BoundsMissing as error:
-            return {whole: f"budget unknown: {error}"}
-        words = {} if single is None else {one: _in_words(single, delta)}
-        return words | {whole: _in_words(budget, delta)}
+        single = self.coordinate_budget()
+        words = {} if single is None else {"one coordinate": budget_in_words(single, delta)}
+        return words | {"whole record": in_words(self, delta)}
 
 
 class BoundsMissing(ValueError):
@@ -181,6 +194,20 @@ def diameter(bounds: Bounds, norm: str) -> float:
     return bounds.l1_diameter() if norm == "l1" else bounds.l2_diameter()
 
 
-def _in_words(budget: Budget, delta: float) -> str:
+def refuse_sensitivity(mechanism: Mechanism, sensitivity: float | None) -> None:
+    """Raise ValueError if a sensitivity was given to a channel that has none."""
+    if sensitivity is not None:
+        raise ValueError(f"the budget of {mechanism!r} is its own; leave sensitivity out")
+
+
+def in_words(mechanism: Mechanism, delta: float) -> str:
+    """The whole-record budget, or why there is none."""
+    try:
+        return budget_in_words(mechanism.budget(), delta)
+    except BoundsMissing as error:
+        return f"budget unknown: {error}"
+
+
+def budget_in_words(budget: Budget, delta: float) -> str:
     at = f" at delta {delta:g}" if budget.mu else ""
     return f"epsilon {budget.epsilon(delta if budget.mu else 0.0):.4g}{at}"

@@ -1,0 +1,210 @@
+"""One category of k, reported through randomized response or unary encoding.
+
+Records are one-hot rows (n, k), and so that generators can learn them by gradients the channels
+also take probability rows: a row p stands for a record drawn from p, and
+
+    k(y | p) = sum_c p_c k(y | c)
+
+is linear in it. In both channels k(y | c) is one number where the report y has category c's bit
+set and another where it has not, times a factor h(y), so that with y as a row of bits
+
+    k(y | p) = h(y) (miss + (hit - miss) p.y),        cost = -log of the bracket, reg 1.
+"""
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.costs import Cost
+from privgan.mechanisms.base import Mechanism, refuse_sensitivity
+from privgan.privacy import Budget
+
+NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
+ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much
+
+
+class CategoryCost(Cost):
+    """``-log(miss + (hit - miss) x.y)`` for probability rows x (n, k), rows of bits y (m, k).
+
+    hit, miss: likelihoods > 0, up to a common factor, of a report with and without the bit of
+    the record's category.
+    """
+
+    def __init__(self, hit: float, miss: float):
+        self.hit, self.miss = hit, miss
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        return -self._likelihood(x, y).log()
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        return (plan / self._likelihood(x, y)) @ y * (self.miss - self.hit)
+
+    def _likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.miss + (self.hit - self.miss) * (x @ y.T)
+
+
+class Categorical(Mechanism):
+    """A channel from one of ``k`` categories to rows of ``k`` bits."""
+
+    def __init__(self, k: int, hit: float, miss: float):
+        self.cost, self.reg = CategoryCost(hit, miss), 1.0
+        self.k = self.dim = k
+
+    def budget(self, sensitivity: float | None = None) -> Budget:
+        refuse_sensitivity(self, sensitivity)
+        return Budget(pure=self._log_ratio())
+
+    def grid(self, bins: int) -> Tensor:
+        """The alphabet's one-hot rows, however many bins."""
+        return torch.eye(self.k, dtype=torch.float64)
+
+    def _admit(self, x: Tensor, clip: bool) -> Tensor:
+        if clip:
+            raise ValueError("categories cannot be clipped; leave clip out")
+        self._check_alphabet("x", x)
+        wrong = ~(((x == 0) | (x == 1)).all(1) & (x.sum(1) == 1))
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"x has {int(wrong.sum())} rows that are not one category, the first at row {row}: "
+                f"{_row(x[row])}; a record is one-hot: see pg.data.one_hot(labels, k={self.k})"
+            )
+        return x
+
+    def _check_pair(self, x: Tensor, y: Tensor) -> None:
+        super()._check_pair(x, y)
+        self._check_alphabet("x", x)
+        wrong = (x < 0).any(1) | ((x.sum(1) - 1).abs() > ROUNDING)
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"x[{row}] is {_row(x[row])}, not probabilities: they are >= 0 and sum to 1"
+            )
+        wrong = ~((y == 0) | (y == 1)).all(1)
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(f"y[{row}] is {_row(y[row])}; reports of {self!r} are rows of bits")
+
+    def _check_alphabet(self, name: str, x: Tensor) -> None:
+        if x.shape[1] != self.k:
+            raise ValueError(
+                f"{name} has {x.shape[1]} columns, but {self!r} has an alphabet of k = {self.k}"
+            )
+
+    @abstractmethod
+    def _log_ratio(self) -> float:
+        """The largest log-likelihood ratio of two categories: epsilon."""
+
+
+class RandomizedResponse(Categorical):
+    """Reports the true one of ``k`` categories with probability ``keep``, else any other alike.
+
+    Warner 1965; k-ary: Kairouz, Oh, Viswanath 2014. epsilon = ln(keep (k - 1) / (1 - keep)).
+    """
+
+    def __init__(self, k: int, keep: float):
+        self.k, self.keep = _alphabet(k), checks.probability("keep", keep)
+        if self.keep <= 1 / k:
+            raise ValueError(
+                f"keep must exceed 1/k = {1 / k:.6g}, where reports say nothing, got {keep!r}"
+            )
+        other = (1 - self.keep) / (k - 1)
+        super().__init__(k, self.keep, other)
+        self.noise = f"{self.keep:.4g} true, each of the other {k - 1} categories {other:.4g}"
+        self.recovery = _recovery(self.keep, other)
+
+    @classmethod
+    def calibrate(cls, *, epsilon: float, k: int) -> "RandomizedResponse":
+        """The channel that is epsilon-private: keep = e^epsilon / (e^epsilon + k - 1)."""
+        epsilon = checks.positive("epsilon", epsilon)
+        keep = min(1 / (1 + (_alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)
+        while cls(k, keep).epsilon() > epsilon:  # rounding, by a unit or two in the last place
+            keep = math.nextafter(keep, 0.0)
+        return cls(k, keep)
+
+    def _log_ratio(self) -> float:
+        return math.log(self.keep) + math.log(self.k - 1) - math.log(1 - self.keep)
+
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        n = len(x)
+        lie = torch.rand(n, dtype=torch.float64, generator=generator) >= self.keep
+        step = torch.randint(1, self.k, (n,), generator=generator) * lie
+        category = (x.argmax(1) + step.to(x.device)) % self.k
+        return torch.nn.functional.one_hot(category, self.k).to(x.dtype)
+
+    def _log_normaliser(self, y: Tensor) -> float:
+        return 0.0
+
+    def _settings(self) -> dict[str, Any]:
+        return {"k": self.k, "keep": self.keep}
+
+
+class UnaryEncoding(Categorical):
+    """Reports k bits: the true category's is 1 with probability ``keep``, any other with ``flip``.
+
+    Symmetric, flip = 1 - keep, it is basic RAPPOR (Erlingsson, Pihur, Korolova 2014); keep = 1/2
+    is optimised unary encoding (Wang, Blocki, Li, Jha 2017).
+    epsilon = ln(keep (1 - flip) / ((1 - keep) flip)).
+    """
+
+    def __init__(self, k: int, keep: float, flip: float):
+        self.k, self.keep = _alphabet(k), checks.probability("keep", keep)
+        self.flip = checks.probability("flip", flip)
+        if self.flip >= self.keep:
+            raise ValueError(
+                f"flip must be below keep, or reports say nothing; got {flip!r} and {keep!r}"
+            )
+        super().__init__(k, self.keep / self.flip, (1 - self.keep) / (1 - self.flip))
+        self.noise = f"the true bit is 1 with probability {self.keep:.4g}, others {self.flip:.4g}"
+        self.recovery = _recovery(self.keep, self.flip)
+
+    @classmethod
+    def calibrate(cls, *, epsilon: float, k: int, symmetric: bool = False) -> "UnaryEncoding":
+        """The channel that is epsilon-private: optimised, or ``symmetric`` (basic RAPPOR)."""
+        half = checks.positive("epsilon", epsilon) / 2
+        keep = min(1 / (1 + math.exp(-half)), NEARLY_ONE) if symmetric else 0.5
+        odds = math.exp(-half) if symmetric else math.exp(-epsilon)
+        flip = checks.positive("flip at so large an epsilon", odds / (1 + odds))
+        while cls(k, keep, flip).epsilon() > epsilon:  # rounding, as above
+            keep = math.nextafter(keep, 0.0) if symmetric else keep
+            flip = math.nextafter(flip, 1.0)
+        return cls(k, keep, flip)
+
+    def _log_ratio(self) -> float:
+        true_bit = math.log(self.keep) - math.log1p(-self.keep)
+        return true_bit + math.log1p(-self.flip) - math.log(self.flip)
+
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(x.shape, dtype=torch.float64, generator=generator).to(x.device)
+        return (uniform < torch.where(x == 1, self.keep, self.flip)).to(x.dtype)
+
+    def _log_normaliser(self, y: Tensor) -> Tensor:
+        ones = y.sum(1)
+        return ones * math.log(self.flip) + (self.k - ones) * math.log1p(-self.flip)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"k": self.k, "keep": self.keep, "flip": self.flip}
+
+
+def _alphabet(k: int) -> int:
+    if checks.integer("k", k) < 2:
+        raise ValueError(f"k must be at least 2 categories, got {k!r}")
+    return int(k)
+
+
+def _recovery(true: float, other: float) -> str:
+    # A bit that is 1 with probability ``other`` has this deviation, and a frequency moves it
+    # by true - other.
+    error = math.sqrt(other * (1 - other)) / (true - other)
+    return (
+        f"frequencies can be recovered, each to about {error:.3g} / sqrt(n) from n reports "
+        "(a rare category)"
+    )
+
+
+def _row(x: Tensor) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in x[:8].tolist()) + (", ...]" if len(x) > 8 else "]")

@@ -1,0 +1,163 @@
+"""Numbers in an interval, reported by a likely band around the truth: Piecewise, Square Wave.
+
+With every coordinate's interval scaled to [-1, 1], both channels report a number of [-reach,
+reach], uniformly within ``half`` of stretch * x with high density and uniformly elsewhere with a
+density e^epsilon times less, so that a report reveals exactly epsilon of a coordinate. Coordinates
+are reported independently and their budgets add.
+
+-log k counts the coordinates whose report lies outside the band: it is flat in x, and a
+generator of points gets no gradient from it. Learn the weights of a law on a grid instead
+(`privgan.Atoms`): the transport value is differentiable in them.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.bounds import Bounds, Box
+from privgan.costs import Cost, Transposed
+from privgan.mechanisms.base import Mechanism, refuse_sensitivity
+from privgan.privacy import Budget
+
+EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
+
+
+class BandCost(Cost):
+    """``weight`` times the number of coordinates with ``|y - stretch x| > half``.
+
+    box: its intervals are scaled to [-1, 1] first. Flat in x: the gradient is zero.
+    """
+
+    def __init__(self, box: Box, weight: float, stretch: float, half: float):
+        self.box, self.weight, self.stretch, self.half = box, weight, stretch, half
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        middles, offsets = self.stretch * to_unit(x, self.box), to_unit(y, self.box)
+        misses = x.new_zeros((len(x), len(y)))
+        for middle, offset in zip(middles.unbind(1), offsets.unbind(1), strict=True):
+            misses += (offset - middle[:, None]).abs() > self.half
+        return self.weight * misses
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    @property
+    def T(self) -> Cost:
+        return _FlatTransposed(self)
+
+
+class _FlatTransposed(Transposed):
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+
+class Band(Mechanism):
+    """A likely band of half width ``half`` about ``stretch`` x, in reports of [-reach, reach]."""
+
+    recovery = (
+        "the raw law can be recovered; learn weights on a grid of atoms (Atoms), for the cost is "
+        "flat in x and a generator of points gets no gradient"
+    )
+
+    def __init__(
+        self, coordinate_epsilon: float, bounds: Bounds, stretch: float, half: float, reach: float
+    ):
+        self.coordinate_epsilon, self.bounds, self.dim = coordinate_epsilon, bounds, bounds.dim
+        self.stretch, self.half, self.reach = stretch, half, reach
+        self.cost, self.reg = BandCost(bounds, coordinate_epsilon, stretch, half), 1.0
+        self.band_mass = 1 / (1 + math.exp(-coordinate_epsilon) * (reach - half) / half)
+        self.noise = (
+            f"every coordinate uniform in a band of width {half:.4g} times its interval, with "
+            f"probability {self.band_mass:.4g}, else anywhere in {reach:.4g} times it"
+        )
+
+    @classmethod
+    def calibrate(cls, *, epsilon: float, bounds: Box) -> "Band":
+        """The channel that is epsilon-private for the whole record: epsilon / d a coordinate."""
+        _check_box(bounds)
+        each = checks.positive("epsilon", epsilon) / bounds.dim
+        if each * bounds.dim > epsilon:
+            each = math.nextafter(each, 0.0)
+        return cls(each, bounds=bounds)
+
+    def budget(self, sensitivity: float | None = None) -> Budget:
+        refuse_sensitivity(self, sensitivity)
+        return Budget(pure=self.bounds.dim * self.coordinate_epsilon)
+
+    def coordinate_budget(self) -> Budget | None:
+        return None if self.bounds.dim == 1 else Budget(pure=self.coordinate_epsilon)
+
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        def uniform() -> Tensor:
+            return torch.rand(x.shape, dtype=torch.float64, generator=generator).to(x.device)
+
+        middle = self.stretch * to_unit(x.double(), self.bounds)
+        within = uniform() < self.band_mass
+        inner = middle + self.half * (2 * uniform() - 1)
+        # Outside: uniform on what is left of [-reach, reach], jumping over the band.
+        outer = 2 * (self.reach - self.half) * uniform() - self.reach
+        outer = outer + 2 * self.half * (outer >= middle - self.half)
+        return from_unit(torch.where(within, inner, outer), self.bounds).to(x.dtype)
+
+    def _log_normaliser(self, y: Tensor) -> Tensor:
+        band_density = math.log(self.band_mass) - math.log(2 * self.half)
+        volume = sum(math.log(width / 2) for width in self.bounds.widths)
+        possible = (to_unit(y, self.bounds).abs() <= self.reach * (1 + EDGE)).all(1)
+        constant = y.new_full((len(y),), self.bounds.dim * band_density - volume)
+        return torch.where(possible, constant, -math.inf)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"coordinate_epsilon": self.coordinate_epsilon}
+
+
+class Piecewise(Band):
+    """The piecewise mechanism (Wang et al., ICDE 2019): unbiased, reports reach C > 1.
+
+    coordinate_epsilon: the budget of each coordinate, nats; the record's is d times that.
+    """
+
+    def __init__(self, coordinate_epsilon: float, *, bounds: Box):
+        epsilon = checks.positive("coordinate_epsilon", coordinate_epsilon)
+        reach = 1 / math.tanh(epsilon / 4)  # C = (e^(eps/2) + 1) / (e^(eps/2) - 1)
+        _check_box(bounds)
+        super().__init__(epsilon, bounds, (reach + 1) / 2, 1 / math.expm1(epsilon / 2), reach)
+
+
+class SquareWave(Band):
+    """The square wave mechanism (Li et al., SIGMOD 2020), made for recovering laws.
+
+    coordinate_epsilon: the budget of each coordinate, nats; the record's is d times that.
+    """
+
+    def __init__(self, coordinate_epsilon: float, *, bounds: Box):
+        epsilon = checks.positive("coordinate_epsilon", coordinate_epsilon)
+        _check_box(bounds)
+        # In an interval of length 1, b = (eps e^eps - e^eps + 1) / (2 e^eps (e^eps - 1 - eps)).
+        half = _square_wave_width(epsilon)
+        super().__init__(epsilon, bounds, 1.0, half, 1 + half)
+
+
+def to_unit(x: Tensor, box: Box) -> Tensor:
+    """The box's intervals to [-1, 1]."""
+    return (x - x.new_tensor(box.center)) / (x.new_tensor(box.widths) / 2)
+
+
+def from_unit(x: Tensor, box: Box) -> Tensor:
+    return x.new_tensor(box.center) + x * (x.new_tensor(box.widths) / 2)
+
+
+def _square_wave_width(epsilon: float) -> float:
+    """2 b: half the width of the band in an interval of length 2."""
+    if epsilon > 0.01:
+        decayed = math.exp(-epsilon)
+        return (epsilon - 1 + decayed) / (math.expm1(epsilon) - epsilon)
+    # Both are eps^2 / 2 at first, and would cancel.
+    above = 1 - epsilon / 3 + epsilon**2 / 12 - epsilon**3 / 60
+    return above / (1 + epsilon / 3 + epsilon**2 / 12 + epsilon**3 / 60)
+
+
+def _check_box(bounds: Any) -> None:
+    checks.instance("bounds", bounds, Box)

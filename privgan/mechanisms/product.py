@@ -1,0 +1,149 @@
+"""Independent mechanisms on the columns of one record: numbers and categories in one table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.costs import Cost
+from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
+from privgan.privacy import Budget
+
+Blocks = Sequence[tuple[slice, Cost, float]]
+
+
+class BlockCost(Cost):
+    """Sum over blocks (columns, cost, reg) of cost(x[:, columns], y[:, columns]) / reg."""
+
+    def __init__(self, blocks: Blocks):
+        self.blocks = tuple(blocks)
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        return sum(cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        parts = [cost.gradient(x[:, s], y[:, s], plan) / reg for s, cost, reg in self.blocks]
+        return torch.cat(parts, 1)
+
+    @property
+    def T(self) -> Cost:
+        return BlockCost([(s, cost.T, reg) for s, cost, reg in self.blocks])
+
+
+class Product(Mechanism):
+    """Reports blocks of columns independently: ``Product((slice(0, 2), mechanism), ...)``.
+
+    The blocks must cover every column of a record once: nothing goes out as it is. Reports hold
+    the blocks side by side in the order of their columns. Budgets add, and the matched costs
+    add, each in units of its own reg.
+    """
+
+    def __init__(self, *blocks: tuple[slice, Mechanism]):
+        self.blocks = _partition(blocks)
+        self.dim = self.blocks[-1][0].stop
+        self.reports = []  # the columns of each block's reports
+        start = 0
+        for columns, mechanism in self.blocks:
+            width = mechanism.report_dim(columns.stop - columns.start)
+            self.reports.append(slice(start, start + width))
+            start += width
+        pairs = zip(self.reports, self.blocks, strict=True)
+        self.cost = BlockCost([(reports, m.cost, m.reg) for reports, (_, m) in pairs])
+        self.reg = 1.0
+        self.noise = f"independent on {len(self.blocks)} blocks of columns"
+
+    @classmethod
+    def calibrate(
+        cls,
+        *blocks: tuple[slice, Callable[..., Mechanism]],
+        epsilon: float,
+        shares: Sequence[float] | None = None,
+    ) -> "Product":
+        """Split a whole-record ``epsilon`` over the blocks, evenly or in proportion to ``shares``.
+
+        blocks: (columns, calibrate), where ``calibrate(epsilon=...)`` makes the block's mechanism:
+        ``(slice(0, 2), functools.partial(pg.Laplace.calibrate, bounds=box))``.
+        """
+        epsilon = checks.positive("epsilon", epsilon)
+        shares = [1.0] * len(blocks) if shares is None else [*shares]
+        if len(shares) != len(blocks):
+            raise ValueError(f"shares has {len(shares)} numbers for {len(blocks)} blocks")
+        shares = [checks.positive(f"shares[{k}]", share) for k, share in enumerate(shares)]
+        # Rounded down by a few units, so that the sum of the parts never exceeds the whole.
+        unit = epsilon * (1 - 1e-15 * len(blocks)) / sum(shares)
+        parts = zip(blocks, shares, strict=True)
+        return cls(*((columns, make(epsilon=unit * share)) for (columns, make), share in parts))
+
+    @property
+    def recovery(self) -> str:
+        return "the joint law can be recovered, each block as far as its own mechanism allows: " + (
+            "; ".join(f"columns {s.start}:{s.stop}, {m.recovery}" for s, m in self.blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
+
+    def report_dim(self, d: int) -> int:
+        return self.reports[-1].stop
+
+    def budget(self, sensitivity: float | None = None) -> Budget:
+        refuse_sensitivity(self, sensitivity)
+        return sum((mechanism.budget() for _, mechanism in self.blocks), Budget())
+
+    def _admit(self, x: Tensor, clip: bool) -> Tensor:
+        """``clip`` reaches the blocks that have bounds."""
+        if x.shape[1] != self.dim:
+            raise ValueError(f"x has {x.shape[1]} columns and the blocks cover {self.dim}")
+        return torch.cat(
+            [m._admit(x[:, s], clip and m.bounds is not None) for s, m in self.blocks], 1
+        )
+
+    def _check_pair(self, x: Tensor, y: Tensor) -> None:
+        super()._check_pair(x, y)
+        for s, (_, mechanism) in zip(self.reports, self.blocks, strict=True):
+            mechanism._check_pair(x[:, s], y[:, s])
+
+    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        return torch.cat([m._draw(x[:, s], generator) for s, (_, m) in pairs], 1)
+
+    def _log_normaliser(self, y: Tensor) -> Tensor | float:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        return sum(m._log_normaliser(y[:, s]) for s, (_, m) in pairs)
+
+    def _budgets_in_words(self, delta: float) -> dict[str, str]:
+        words = {
+            f"columns {s.start}:{s.stop}": f"{in_words(m, delta)}, {m!r}" for s, m in self.blocks
+        }
+        return words | {"whole record": in_words(self, delta)}
+
+    def _settings(self) -> dict[str, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        blocks = (f"(slice({s.start}, {s.stop}), {m!r})" for s, m in self.blocks)
+        return f"Product({', '.join(blocks)})"
+
+
+def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> list[tuple[slice, Mechanism]]:
+    """The blocks in column order, if they cover the columns 0, 1, ... once each."""
+    for columns, mechanism in blocks:
+        checks.instance("columns", columns, slice)
+        checks.instance("mechanism", mechanism, Mechanism)
+        if columns.step not in (None, 1) or columns.start is None or columns.stop is None:
+            raise ValueError(f"columns must be slice(start, stop) with both numbers, got {columns}")
+    blocks, covered = sorted(blocks, key=lambda block: block[0].start), 0
+    if not blocks:
+        raise ValueError("a Product needs at least one block: (columns, mechanism)")
+    for columns, mechanism in blocks:
+        if columns.start != covered or columns.stop <= columns.start:
+            fault = "is in no block" if columns.start > covered else "is in two blocks"
+            raise ValueError(
+                f"column {min(covered, columns.start)} {fault}; every column needs one mechanism"
+            )
+        if mechanism.dim not in (None, columns.stop - columns.start):
+            raise ValueError(f"{columns} does not fit {mechanism!r}, which has {mechanism.dim}")
+        covered = columns.stop
+    return blocks
