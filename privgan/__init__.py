@@ -5,6 +5,7 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 
 from privgan import data, plotting
 from privgan.bounds import Ball, Bounds, Box
+from privgan.checkpoint import History
 from privgan.claims import Claim
 from privgan.costs import L1, Cost, Euclidean, SquaredL2
 from privgan.generators import MLP, Atoms, Generator, Linear
@@ -25,7 +26,7 @@ from privgan.mechanisms import (
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
-from privgan.training import History, fit
+from privgan.training import fit
 
 __all__ = [
     "L1",

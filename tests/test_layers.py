@@ -12,7 +12,7 @@ LAYERS = [
     {"checks", "files"},
     {"claims", "data", "generators", "kernels", "plotting", "semidual"},
     {"bounds", "privacy"},
-    {"dense", "pointwise"},
+    {"checkpoint", "dense", "pointwise"},
     {"costs"},
     {"mechanisms.base", "streaming"},
     {f"mechanisms.{name}" for name in ("additive", "categorical", "interval", "linear", "product")},
