@@ -25,6 +25,7 @@ from privgan.mechanisms import (
 )
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+from privgan.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
 from privgan.training import fit
 
@@ -53,16 +54,19 @@ __all__ = [
     "Piecewise",
     "Product",
     "RandomizedResponse",
+    "ScaleEstimate",
     "SinkhornResult",
     "SquareWave",
     "SquaredL2",
     "UnaryEncoding",
     "data",
+    "estimate_scale",
     "fit",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
     "identifiability",
+    "largest_allowed_scale",
     "plotting",
     "report_log_likelihood",
     "report_nll",

@@ -55,3 +55,14 @@ def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarr
             return new
         p = new
     raise AssertionError("the reference itself did not converge")
+
+
+def maximum_likelihood_weights(density: np.ndarray, iterations: int = 400) -> np.ndarray:
+    """Nonparametric maximum likelihood on fixed atoms, by EM.
+
+    density: k(y_j | x_i), (atoms, reports). Each step is w_i <- w_i mean_j k_ij / (w k)_j.
+    """
+    weights = np.full(len(density), 1.0 / len(density))
+    for _ in range(iterations):
+        weights = weights * (density @ (1.0 / (weights @ density))) / density.shape[1]
+    return weights

@@ -20,6 +20,8 @@ LAYERS = [
     {"sinkhorn"},
     {"identifiability", "losses", "metrics"},
     {"training", "execute"},
+    {"scale"},
+    {"scale"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
