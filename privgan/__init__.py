@@ -25,6 +25,7 @@ from privgan.mechanisms import (
 )
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+from privgan.reports import Reports, simulate
 from privgan.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
 from privgan.training import fit
@@ -54,6 +55,7 @@ __all__ = [
     "Piecewise",
     "Product",
     "RandomizedResponse",
+    "Reports",
     "ScaleEstimate",
     "SinkhornResult",
     "SquareWave",
@@ -70,6 +72,7 @@ __all__ = [
     "plotting",
     "report_log_likelihood",
     "report_nll",
+    "simulate",
     "sinkhorn",
     "sinkhorn_samples",
     "w2",

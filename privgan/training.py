@@ -15,9 +15,10 @@ from tqdm import tqdm
 from privgan import checks
 from privgan.checkpoint import History, Run, digest
 from privgan.generators import Generator
-from privgan.losses import Loss
+from privgan.losses import EntropicLoss, Loss
 from privgan.mechanisms import Mechanism
 from privgan.metrics import report_nll
+from privgan.reports import Reports
 
 SAVE_EVERY = 15.0  # seconds between checkpoints
 NLL_CHECKS = 20  # held-out evaluations in one training
@@ -26,8 +27,8 @@ NLL_POINTS = 1024  # generated points, and at most as many reports, in each of t
 
 def fit(
     generator: Generator,
-    reports: Tensor | np.ndarray,
-    loss: Loss,
+    reports: Tensor | np.ndarray | Reports,
+    loss: Loss | None = None,
     *,
     steps: int = 3000,
     batch_size: int = 1000,
@@ -45,11 +46,12 @@ def fit(
     ``loss`` between ``batch_size`` fresh generated points and as many reports, drawn by
     epochs without replacement. All randomness comes from ``seed``.
 
-    holdout: fraction of the reports kept out of training to follow their NLL under
-    ``mechanism`` (by default the one the loss is matched to; without one nothing is kept
-    out). device: "auto" takes a CUDA device when there is one. checkpoint: a file to save
-    to and to resume from, bit-equal on one CPU; a finished training is returned at once.
-    progress: a bar, on a terminal only.
+    loss: may be left out when ``reports`` are `Reports`, which know their mechanism: it is then
+    the entropic loss matched to that. holdout: fraction of the reports kept out of training to
+    follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the loss is
+    matched to; without one nothing is kept out). device: "auto" takes a CUDA device when there
+    is one. checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished
+    training is returned at once. progress: a bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -58,6 +60,15 @@ def fit(
     ``History.converged`` has them all.
     """
     checks.instance("generator", generator, Generator)
+    if isinstance(reports, Reports):
+        mechanism = reports.mechanism if mechanism is None else mechanism
+        loss = EntropicLoss.matched(reports.mechanism) if loss is None else loss
+        reports = reports.values
+    elif loss is None:
+        raise TypeError(
+            "loss is missing: plain reports do not say how they were privatized; give the matched "
+            "loss of their mechanism, or Reports, which know it"
+        )
     checks.instance("loss", loss, Loss)
     steps = checks.positive_int("steps", steps)
     batch_size = checks.positive_int("batch_size", batch_size)

@@ -275,3 +275,24 @@ def test_auto_takes_the_cuda_device():
     generator = model()
     assert fit(generator).device.startswith("cuda")
     assert generator.sample(3).is_cuda
+
+
+def test_reports_that_know_their_mechanism_need_no_loss(tmp_path):
+    pg.simulate(pg.data.circle(600, seed=0), MECH, seed=1).save(tmp_path / "reports.npz")
+    told, found = model(), model()
+    expected = fit(told)
+    history = fit(found, pg.Reports.load(tmp_path / "reports.npz"), loss=None)
+    assert history.loss == expected.loss
+    assert history.nll == expected.nll
+    assert torch.equal(weights(told), weights(found))
+
+
+def test_plain_reports_need_a_loss():
+    with pytest.raises(TypeError, match="loss is missing: plain reports do not say"):
+        pg.fit(model(), REPORTS)
+
+
+def test_another_loss_on_known_reports_is_judged_by_their_mechanism():
+    reports = pg.simulate(pg.data.circle(600, seed=0), MECH, seed=1)
+    history = fit(model(), reports, pg.ExactLoss(pg.SquaredL2()), steps=2)
+    assert len(history.nll) > 0

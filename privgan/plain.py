@@ -1,0 +1,75 @@
+"""Mechanisms and bounds as plain JSON values and back: their class and what they were made from.
+
+Nothing is executed from a file: a name is looked up among the subclasses of the kinds asked for,
+and its own constructor checks the parameters.
+"""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
+
+
+def to_plain(value: Any) -> Plain:
+    """``value`` in what JSON knows; an object as its class and its constructor's arguments.
+
+    Numbers survive exactly, infinities and NaN included. Raises TypeError for an object that
+    does not keep an argument of its constructor under the same name.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple | list):
+        return [to_plain(entry) for entry in value]
+    if isinstance(value, Tensor | np.ndarray):
+        tensor = torch.as_tensor(value).detach().cpu()
+        return {"tensor": tensor.tolist(), "dtype": str(tensor.dtype).removeprefix("torch.")}
+    name = type(value).__name__
+    arguments = {}
+    for argument in inspect.signature(type(value)).parameters:
+        if not hasattr(value, argument):
+            raise TypeError(
+                f"{name} cannot be written down: its constructor takes {argument}, which it does "
+                f"not keep; store it as self.{argument}"
+            )
+        arguments[argument] = to_plain(getattr(value, argument))
+    return {"object": name, "arguments": arguments}
+
+
+def from_plain(value: Plain, kinds: tuple[type, ...]) -> Any:
+    """The inverse of `to_plain`; objects must be of one of ``kinds``. Lists return as tuples.
+
+    Raises ValueError for a class that is not known or arguments that it refuses.
+    """
+    if isinstance(value, list):
+        return tuple(from_plain(entry, kinds) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+    known = {cls.__name__: cls for kind in kinds for cls in _subclasses(kind)}
+    name = value["object"]
+    if name not in known:
+        raise ValueError(
+            f"{name!r} is no known {' or '.join(kind.__name__ for kind in kinds)}; if it is your "
+            "own, import its module first"
+        )
+    cls = known[name]
+    arguments = {key: from_plain(entry, kinds) for key, entry in value["arguments"].items()}
+    positional = []
+    for key, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            positional = list(arguments.pop(key))
+    try:
+        return cls(*positional, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be made from {value['arguments']}: {error}") from None
+
+
+def _subclasses(kind: type) -> list[type]:
+    return [kind] + [cls for child in kind.__subclasses__() for cls in _subclasses(child)]

@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import privgan as pg
+from privgan.plain import from_plain, to_plain
+
+
+class Pair(pg.Mechanism):
+    """Holds what mechanisms may be made of: others, numbers, a tensor, a flag, words."""
+
+    def __init__(self, *parts, matrix, bounds, name="pair", flag=True):
+        self.parts, self.matrix, self.bounds = parts, matrix, bounds
+        self.name, self.flag = name, flag
+
+    def _noise(self, shape, dtype, generator):
+        raise NotImplementedError
+
+    def _log_normaliser(self, dim):
+        raise NotImplementedError
+
+
+def there_and_back(value):
+    return from_plain(json.loads(json.dumps(to_plain(value))), (pg.Mechanism,))
+
+
+@pytest.mark.parametrize("mechanism", [pg.Gaussian(0.1 + 0.2), pg.Laplace(1 / 3)])
+def test_numbers_survive_to_the_last_bit(mechanism):
+    again = there_and_back(mechanism)
+    assert type(again) is type(mechanism)
+    assert vars(again).keys() == vars(mechanism).keys()
+    assert again.reg == mechanism.reg
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
+def test_nested_parts_and_tensors_survive(dtype):
+    matrix = torch.arange(6).reshape(2, 3).to(dtype) / (3 if dtype.is_floating_point else 1)
+    matrix = matrix.to(dtype)
+    pair = Pair(pg.Gaussian(0.1), pg.Laplace(2.0), matrix=matrix, bounds=(0.0, np.float64(1.5)))
+    again = there_and_back(pair)
+    assert [repr(part) for part in again.parts] == ["Gaussian(sigma=0.1)", "Laplace(scale=2.0)"]
+    assert torch.equal(again.matrix, matrix)
+    assert again.matrix.dtype == dtype
+    assert (again.bounds, again.name, again.flag) == ((0.0, 1.5), "pair", True)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="'system' is no known Mechanism"):
+        from_plain({"object": "system", "arguments": {}}, (pg.Mechanism,))
+
+
+def test_arguments_are_checked_by_the_constructor():
+    written = to_plain(pg.Laplace(1.0))
+    with pytest.raises(ValueError, match="scale must be positive"):
+        from_plain(written | {"arguments": {"scale": -1.0}}, (pg.Mechanism,))
+    with pytest.raises(ValueError, match="Laplace cannot be made from"):
+        from_plain(written | {"arguments": {"sigma": 1.0}}, (pg.Mechanism,))
+
+
+def test_an_object_that_forgets_its_arguments_is_named():
+    class Forgetful(pg.Laplace):
+        def __init__(self, epsilon):
+            super().__init__(1.0 / epsilon)
+
+    with pytest.raises(TypeError, match=r"takes epsilon, which it does not keep"):
+        to_plain(Forgetful(2.0))
