@@ -14,21 +14,23 @@ import numpy as np
 from torch import Tensor
 
 from privgan import checks
+from privgan.bounds import Bounds
 from privgan.files import write_atomically
 from privgan.mechanisms import Mechanism
 from privgan.plain import from_plain, to_plain
 
 FORMAT = "privgan reports 1"
-KINDS = (Mechanism,)
+KINDS = (Mechanism, Bounds)
 
 
 @dataclass(frozen=True, eq=False)
 class Reports:
     """Privatized records (n, d) with what produced them.
 
-    epsilon, delta: the budget of each *whole record*, in nats; epsilon is None where nothing is
-    promised. bounds: the public domain of the records, None if nobody declared one. simulation:
-    True for reproducible floating-point noise, whatever the mechanism would promise on paper.
+    mechanism: with its parameters and the public bounds of the records. epsilon, delta: the budget
+    that each *whole record* has spent, epsilon in nats; None if nothing was promised. simulation:
+    True for reproducible floating-point noise, which protects nobody, whatever its mechanism's
+    budget on paper. version: of privgan.
     """
 
     values: Tensor
@@ -36,7 +38,6 @@ class Reports:
     simulation: bool
     epsilon: float | None = None
     delta: float = 0.0
-    bounds: Any = None
     version: str = metadata.version("privgan")
 
     def __post_init__(self) -> None:
@@ -56,25 +57,21 @@ class Reports:
             "mechanism": to_plain(self.mechanism),
             "epsilon": self.epsilon,
             "delta": self.delta,
-            "bounds": to_plain(self.bounds),
         }
 
     def describe(self) -> str:
         """What these are, in words."""
         n, d = self.values.shape
         made = f"{n} reports of {d} columns through {self.mechanism!r}"
-        within = "" if self.bounds is None else f" for records in {self.bounds!r}"
+        if self.simulation:
+            return (
+                f"{made}: a simulation, which protects nobody. Its noise is floating-point and can "
+                "be repeated."
+            )
         if self.epsilon is None:
-            budget = "No budget is stated."
-        else:
-            budget = f"Each whole record spends epsilon {self.epsilon:.6g}"
-            budget += f" at delta {self.delta:g}." if self.delta else "."
-        if not self.simulation:
-            return f"{made}{within}, released. {budget}"
-        return (
-            f"{made}{within}: a simulation, which protects nobody. Its noise is floating-point and "
-            f"can be repeated. On paper: {budget[0].lower()}{budget[1:]}"
-        )
+            return f"{made}. What they have cost is not stated."
+        at = f" at delta {self.delta:g}" if self.delta else ""
+        return f"{made}, released. Each whole record has spent epsilon {self.epsilon:.7g}{at}."
 
     def save(self, path: str | Path) -> None:
         """Write one ``.npz`` file, whole or not at all; without pickle.
@@ -112,7 +109,6 @@ class Reports:
                 said["simulation"],
                 said["epsilon"],
                 said["delta"],
-                from_plain(said["bounds"], KINDS),
                 said["version"],
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -120,11 +116,9 @@ class Reports:
 
 
 def simulate(
-    x: Tensor | np.ndarray,
-    mechanism: Mechanism,
-    *,
-    seed: int | None = None,
+    x: Tensor | np.ndarray, mechanism: Mechanism, *, seed: int | None = None, clip: bool = False
 ) -> Reports:
-    """``mechanism.privatize(x, seed=seed)`` as `Reports` that say they are a simulation."""
+    """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are."""
     checks.instance("mechanism", mechanism, Mechanism)
-    return Reports(checks.as_float_tensor("x", mechanism.privatize(x, seed=seed)), mechanism, True)
+    values = mechanism.privatize(x, seed=seed, clip=clip)
+    return Reports(checks.as_float_tensor("x", values), mechanism, simulation=True)

@@ -8,30 +8,37 @@ import privgan as pg
 from privgan.plain import from_plain, to_plain
 
 
-class Pair(pg.Mechanism):
+class Thing:
+    """A kind of objects that a caller may allow."""
+
+
+class Pair(Thing):
     """Holds what mechanisms may be made of: others, numbers, a tensor, a flag, words."""
 
     def __init__(self, *parts, matrix, bounds, name="pair", flag=True):
         self.parts, self.matrix, self.bounds = parts, matrix, bounds
         self.name, self.flag = name, flag
 
-    def _noise(self, shape, dtype, generator):
-        raise NotImplementedError
-
-    def _log_normaliser(self, dim):
-        raise NotImplementedError
-
 
 def there_and_back(value):
-    return from_plain(json.loads(json.dumps(to_plain(value))), (pg.Mechanism,))
+    return from_plain(json.loads(json.dumps(to_plain(value))), (pg.Mechanism, pg.Bounds, Thing))
 
 
-@pytest.mark.parametrize("mechanism", [pg.Gaussian(0.1 + 0.2), pg.Laplace(1 / 3)])
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        pg.Gaussian(0.1 + 0.2),
+        pg.Laplace(1 / 3, bounds=pg.Box((0.0, -1 / 3), (1.0, 2.0))),
+        pg.EuclideanLaplace(0.7, bounds=pg.Ball(1 / 7, dim=2, center=(0.0, 0.1))),
+    ],
+)
 def test_numbers_survive_to_the_last_bit(mechanism):
     again = there_and_back(mechanism)
     assert type(again) is type(mechanism)
     assert vars(again).keys() == vars(mechanism).keys()
     assert again.reg == mechanism.reg
+    assert repr(again) == repr(mechanism)
+    assert repr(again.bounds) == repr(mechanism.bounds)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])

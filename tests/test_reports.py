@@ -6,7 +6,7 @@ import torch
 
 import privgan as pg
 
-MECH = pg.Laplace(0.3)
+MECH = pg.Laplace(0.3, bounds=pg.Box(-2.0, 2.0, dim=2))
 RAW = pg.data.circle(400, seed=0)
 
 
@@ -42,7 +42,9 @@ def test_the_file_describes_itself_without_this_package(tmp_path):
     with np.load(tmp_path / "r.npz", allow_pickle=False) as file:
         said = json.loads(str(file["metadata"]))
         assert file["values"].shape == (400, 2)
-    assert said["mechanism"] == {"object": "Laplace", "arguments": {"scale": 0.3}}
+    assert said["mechanism"]["object"] == "Laplace"
+    assert said["mechanism"]["arguments"]["scale"] == 0.3
+    assert said["mechanism"]["arguments"]["bounds"]["object"] == "Box"
 
 
 def test_a_truncated_or_damaged_file_is_refused(tmp_path):
