@@ -4,6 +4,7 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 """
 
 from privgan import data, plotting
+from privgan.audit import Audit, Finding, audit
 from privgan.bounds import Ball, Bounds, Box
 from privgan.checkpoint import History
 from privgan.claims import Claim
@@ -34,6 +35,7 @@ __all__ = [
     "L1",
     "MLP",
     "Atoms",
+    "Audit",
     "Ball",
     "Bounds",
     "Box",
@@ -44,6 +46,7 @@ __all__ = [
     "Euclidean",
     "EuclideanLaplace",
     "ExactLoss",
+    "Finding",
     "Gaussian",
     "Generator",
     "History",
@@ -61,6 +64,7 @@ __all__ = [
     "SquareWave",
     "SquaredL2",
     "UnaryEncoding",
+    "audit",
     "data",
     "estimate_scale",
     "fit",

@@ -17,10 +17,11 @@ LAYERS = [
     {"mechanisms.base", "streaming"},
     {f"mechanisms.{name}" for name in ("additive", "categorical", "interval", "linear", "product")},
     {"mechanisms"},
+    {"attack", "extremes", "goodness"},
     {"reports", "sinkhorn"},
     {"identifiability", "losses", "metrics"},
     {"training", "execute"},
-    {"scale"},
+    {"audit", "scale"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
