@@ -26,18 +26,20 @@ def to_plain(value: Any) -> Plain:
         return value.item()
     if isinstance(value, tuple | list):
         return [to_plain(entry) for entry in value]
+    if isinstance(value, slice):
+        return {"slice": [value.start, value.stop, value.step]}
     if isinstance(value, Tensor | np.ndarray):
         tensor = torch.as_tensor(value).detach().cpu()
         return {"tensor": tensor.tolist(), "dtype": str(tensor.dtype).removeprefix("torch.")}
     name = type(value).__name__
     arguments = {}
     for argument in inspect.signature(type(value)).parameters:
-        if not hasattr(value, argument):
+        if argument not in vars(value):
             raise TypeError(
                 f"{name} cannot be written down: its constructor takes {argument}, which it does "
                 f"not keep; store it as self.{argument}"
             )
-        arguments[argument] = to_plain(getattr(value, argument))
+        arguments[argument] = to_plain(vars(value)[argument])
     return {"object": name, "arguments": arguments}
 
 
@@ -50,6 +52,8 @@ def from_plain(value: Plain, kinds: tuple[type, ...]) -> Any:
         return tuple(from_plain(entry, kinds) for entry in value)
     if not isinstance(value, dict):
         return value
+    if "slice" in value:
+        return slice(*value["slice"])
     if "tensor" in value:
         return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
     known = {cls.__name__: cls for kind in kinds for cls in _subclasses(kind)}

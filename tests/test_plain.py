@@ -45,12 +45,18 @@ def test_numbers_survive_to_the_last_bit(mechanism):
 def test_nested_parts_and_tensors_survive(dtype):
     matrix = torch.arange(6).reshape(2, 3).to(dtype) / (3 if dtype.is_floating_point else 1)
     matrix = matrix.to(dtype)
-    pair = Pair(pg.Gaussian(0.1), pg.Laplace(2.0), matrix=matrix, bounds=(0.0, np.float64(1.5)))
+    pair = Pair(
+        pg.Gaussian(0.1),
+        pg.Laplace(2.0),
+        matrix=matrix,
+        bounds=(0.0, np.float64(1.5)),
+        name=slice(0, 2),
+    )
     again = there_and_back(pair)
     assert [repr(part) for part in again.parts] == ["Gaussian(sigma=0.1)", "Laplace(scale=2.0)"]
     assert torch.equal(again.matrix, matrix)
     assert again.matrix.dtype == dtype
-    assert (again.bounds, again.name, again.flag) == ((0.0, 1.5), "pair", True)
+    assert (again.bounds, again.name, again.flag) == ((0.0, 1.5), slice(0, 2), True)
 
 
 def test_an_unknown_name_is_refused():
