@@ -26,6 +26,7 @@ from privgan.mechanisms import (
 )
 from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+from privgan.release import release
 from privgan.reports import Reports, simulate
 from privgan.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
@@ -74,6 +75,7 @@ __all__ = [
     "identifiability",
     "largest_allowed_scale",
     "plotting",
+    "release",
     "report_log_likelihood",
     "report_nll",
     "simulate",

@@ -19,7 +19,7 @@ LAYERS = [
     {"mechanisms"},
     {"attack", "extremes", "goodness"},
     {"reports", "sinkhorn"},
-    {"identifiability", "losses", "metrics"},
+    {"identifiability", "losses", "metrics", "release"},
     {"training", "execute"},
     {"audit", "scale"},
     {"__init__"},
