@@ -15,14 +15,15 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.attack import certified, draw, epsilon_figure, likelihood_ratios, mu_figure
-from privgan.extremes import extreme_records
+from privgan.extremes import extreme_records, independent_parts
 from privgan.goodness import count_p_value, line_p_value, survives_extreme_uniforms
 from privgan.mechanisms import Mechanism
+from privgan.mechanisms.categorical import Categorical
 from privgan.privacy import gaussian_epsilon, gaussian_mu
 
 SIGNIFICANCE = 1e-4  # p-values below it refute the sampler
 CONFIDENCE = 0.99  # of each certified lower bound
-FIT_REPORTS = 3000  # for each record whose reports are held against the density
+FIT_REPORTS = 2000  # for each record whose reports are held against the density
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -95,25 +96,25 @@ def audit(
     delta = checks.fraction("delta", delta)
     reports = checks.positive_int("reports", reports)
     records = extreme_records(mechanism)
-    probes = [
-        torch.cat(draw(mechanism, x, PROBES, seed + i)) for i, x in enumerate(records[:PROBES])
-    ]
-    first, second = records[:2]
-    findings = [_edges(mechanism, records)]
-    if delta == 0.0:
-        findings.append(_oscillation(mechanism, epsilon, records, probes))
-    elif mechanism.budget().mu > 0.0:
-        findings.append(_hockey_stick(mechanism, epsilon, delta, records))
-    findings.append(_fit(mechanism, torch.stack([first, second, records.mean(0)]), seed))
-    scores = likelihood_ratios(mechanism, first, second, reports, seed)
+    parts = independent_parts(mechanism)
+    normal = [part for part, _, _ in parts if part.budget().mu > 0.0]
+    pure = sum(_log_range(part, seed) for part, _, _ in parts if part not in normal)
+
+    findings = [_edges(mechanism, records[min(2, len(records) - 1)])]
+    if delta == 0.0 and not normal:
+        findings.append(_oscillation(pure, epsilon))
+    elif delta > 0.0:
+        findings.append(_hockey_stick(normal, pure, epsilon, delta))
+    findings.append(_fit(mechanism, records[:3], seed))
+    scores = likelihood_ratios(mechanism, records[0], records[1], reports, seed)
     findings.append(_attack(scores, epsilon, delta))
-    if mechanism.budget().mu > 0.0 and mechanism.budget().pure == 0.0 and delta > 0.0:
+    if delta > 0.0 and len(normal) == len(parts):
         findings.append(_mu(scores, epsilon, delta))
     return Audit(mechanism, epsilon, delta, tuple(findings))
 
 
-def _edges(mechanism: Mechanism, records: Tensor) -> Finding:
-    passed = survives_extreme_uniforms(mechanism, records.mean(0))
+def _edges(mechanism: Mechanism, x: Tensor) -> Finding:
+    passed = survives_extreme_uniforms(mechanism, x)
     words = "stay finite and possible" if passed else "become infinite, or impossible"
     return Finding(
         "extreme draws",
@@ -124,20 +125,33 @@ def _edges(mechanism: Mechanism, records: Tensor) -> Finding:
     )
 
 
-def _oscillation(
-    mechanism: Mechanism, epsilon: float, records: Tensor, probes: list[Tensor]
-) -> Finding:
+def _log_range(mechanism: Mechanism, seed: int) -> float:
+    """max over reports of max_x log k - min_x log k, over extreme records and some reports.
+
+    With noise along coordinates the extreme records themselves, taken as reports, attain the
+    largest difference; piecewise constant densities attain it on a set that is drawn often.
+    """
+    records = extreme_records(mechanism)
+    drawn = torch.cat(
+        [torch.cat(draw(mechanism, x, PROBES, seed + i)) for i, x in enumerate(records[:PROBES])]
+    )
+    reports = [drawn[drawn.isfinite().all(1)]]
+    centres = mechanism.forward(records)
+    if centres.shape[1] == drawn.shape[1]:
+        reports.append(centres)
+    largest = 0.0
+    for y in reports:
+        log = mechanism.log_density(records, y)
+        log = log[:, log.amax(0) > -torch.inf]  # the others never come
+        largest = max(largest, float((log.amax(0) - log.amin(0)).max()))
+    return largest
+
+
+def _oscillation(found: float, epsilon: float) -> Finding:
     """Pure privacy is a statement on the density alone: max_x log k - min_x log k <= epsilon.
 
-    Exact over these records and reports. With noise along coordinates the extreme records
-    themselves, as reports, already attain the largest difference.
+    Independent parts reach their extremes together, so theirs add.
     """
-    y = torch.cat(probes)
-    reports = [y[y.isfinite().all(1)]]
-    centres = mechanism.forward(records)
-    if centres.shape[1] == y.shape[1]:
-        reports.append(centres)
-    found = max(_spread(mechanism.log_density(records, part)) for part in reports)
     return Finding(
         "oscillation",
         found <= epsilon * (1.0 + ROUNDING),
@@ -148,36 +162,21 @@ def _oscillation(
     )
 
 
-def _spread(log_density: Tensor) -> float:
-    """The largest difference within a column; -inf everywhere means that it never comes."""
-    comes = log_density.amax(0) > -torch.inf
-    log_density = log_density[:, comes]
-    return float((log_density.amax(0) - log_density.amin(0)).max())
+def _hockey_stick(normal: list[Mechanism], pure: float, epsilon: float, delta: float) -> Finding:
+    """delta(epsilon) between the farthest records, by quadrature over the Gaussian parts.
 
-
-def _hockey_stick(mechanism: Mechanism, epsilon: float, delta: float, records: Tensor) -> Finding:
-    """delta(epsilon) between the two farthest records, by quadrature.
-
-    Around Gaussian noise everything across the line through two records is common to both, so
-    delta = E[(1 - e^(epsilon - L))_+] is an integral along it, L the log-likelihood ratio there.
+    Between two centres the log density of Gaussian noise drops by mu^2 / 2; drops of parts add,
+    and under the first record the log-likelihood ratio is L = mu^2 / 2 + mu z with z standard
+    normal. delta = E[(1 - e^(epsilon - L))_+]; the other parts take ``pure`` off epsilon.
     """
-    first, second = records[:2]
-    centres = mechanism.forward(records[:2])
-    step = centres[1] - centres[0]
-    drop = mechanism.log_density(first[None], centres)[0]
-    # log k falls by 1/(2 s^2) at the other centre, s in units of their distance
-    s = 1.0 / math.sqrt(2.0 * float(drop[0] - drop[1]))
-    t = torch.linspace(-40.0 * s, 1.0 + 40.0 * s, 200_001).double()
-    log = torch.cat(
-        [
-            mechanism.log_density(torch.stack([first, second]), centres[0] + part[:, None] * step)
-            for part in t.split(20_000)
-        ],
-        dim=1,
-    )
-    density = (log[0] - log[0].max()).exp()
-    excess = density * -torch.expm1(torch.clamp(epsilon - (log[0] - log[1]), max=0.0))
-    found = float(torch.trapezoid(excess, t) / torch.trapezoid(density, t))
+    half = 0.0
+    for part in normal:
+        ends = extreme_records(part)[:2]
+        log = part.log_density(ends[:1], part.forward(ends))[0]
+        half += float(log[0] - log[1])
+    z = torch.linspace(-40.0, 40.0, 400_001).double()
+    excess = -torch.expm1(torch.clamp(epsilon - pure - half - math.sqrt(2 * half) * z, max=0.0))
+    found = float(torch.trapezoid(excess * (-z * z / 2).exp(), z)) / math.sqrt(2 * math.pi)
     return Finding(
         "hockey stick",
         found <= delta * (1.0 + 1e-6),
@@ -188,19 +187,24 @@ def _hockey_stick(mechanism: Mechanism, epsilon: float, delta: float, records: T
 
 
 def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
-    """The least p-value over a few records, times their number (Bonferroni)."""
-    smallest = 1.0
+    """The least p-value over a few records and parts, times their number (Bonferroni)."""
+    numbers = torch.ones(mechanism.report_dim(records.shape[1]), dtype=torch.bool)
+    categories = [p for p in independent_parts(mechanism) if isinstance(p[0], Categorical)]
+    for _, _, reports in categories:
+        numbers[reports] = False
+    p = []
     for i, x in enumerate(records):
         y = torch.cat(draw(mechanism, x, FIT_REPORTS, seed + 1000 + i))
-        few = len(y.unique(dim=0)) < len(y) / 2
-        smallest = min(smallest, (count_p_value if few else line_p_value)(mechanism, x, y))
-    p = min(1.0, smallest * len(records))
+        if numbers.any():
+            p.append(line_p_value(mechanism, x, y, numbers))
+        p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
+    found = min(1.0, len(p) * min(p))
     return Finding(
         "goodness of fit",
-        p >= SIGNIFICANCE,
+        found >= SIGNIFICANCE,
         claimed=SIGNIFICANCE,
-        found=p,
-        words=f"goodness of fit: reports follow the density with p-value {p:.3g}, "
+        found=found,
+        words=f"goodness of fit: reports follow the density with p-value {found:.3g}, "
         f"below {SIGNIFICANCE:g} they do not",
     )
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from privgan.bounds import Ball, Bounds, Box
-from privgan.mechanisms import Mechanism
+from privgan.mechanisms import LinearMap, Mechanism, Product
+from privgan.mechanisms.categorical import Categorical
 
 CORNERS = 64  # of a box, and as many records of a ball
 LINE = 65  # records along a domain of one dimension
@@ -16,8 +17,17 @@ LINE = 65  # records along a domain of one dimension
 def extreme_records(mechanism: Mechanism) -> Tensor:
     """Records (n, d), float64, of the mechanism's domain; the first two as far apart as any.
 
-    Raises ValueError if the domain is unknown.
+    The third, if there is one, is at the centre. Raises ValueError if the domain is unknown.
     """
+    if isinstance(mechanism, Product):
+        blocks = [extreme_records(part) for _, part in mechanism.blocks]
+        rows = torch.arange(max(len(block) for block in blocks))
+        return torch.cat([block[rows % len(block)] for block in blocks], 1)
+    if isinstance(mechanism, LinearMap):  # some records with these features
+        back = np.linalg.pinv(mechanism.matrix.numpy()).T
+        return _of(mechanism.features) @ torch.as_tensor(back)
+    if isinstance(mechanism, Categorical):
+        return torch.eye(mechanism.k).double()
     if mechanism.bounds is None:
         raise ValueError(
             f"{mechanism!r} has no bounds, so any two records may be compared and no budget can "
@@ -26,12 +36,23 @@ def extreme_records(mechanism: Mechanism) -> Tensor:
     return _of(mechanism.bounds)
 
 
+def independent_parts(mechanism: Mechanism) -> list[tuple[Mechanism, slice, slice]]:
+    """What works on columns of its own: each with its columns of a record and of a report."""
+    if not isinstance(mechanism, Product):
+        return [(mechanism, slice(None), slice(None))]
+    pairs = zip(mechanism.blocks, mechanism.reports, strict=True)
+    return [(part, columns, reports) for (columns, part), reports in pairs]
+
+
 def _of(bounds: Bounds) -> Tensor:
     if isinstance(bounds, Box):
-        return _corners(bounds)
-    if isinstance(bounds, Ball):
-        return _sphere(bounds)
-    raise ValueError(f"the extreme records of {bounds!r} are not known; use a Box or a Ball")
+        edge = _corners(bounds)
+    elif isinstance(bounds, Ball):
+        edge = _sphere(bounds)
+    else:
+        raise ValueError(f"the extreme records of {bounds!r} are not known; use a Box or a Ball")
+    centre = torch.tensor([bounds.center], dtype=torch.float64)
+    return torch.cat([edge[:2], centre, edge[2:]])
 
 
 def _corners(box: Box) -> Tensor:

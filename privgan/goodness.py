@@ -19,24 +19,32 @@ STEPS = 512  # points to either side
 ENTRIES = 2**22  # numbers formed at once
 
 
-def line_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
-    """p-value of reports ``y`` (n, d), doubles, of one record ``x`` (d,), for continuous channels.
+def line_p_value(
+    mechanism: Mechanism, x: Tensor, y: Tensor, numbers: Tensor | None = None
+) -> float:
+    """p-value of reports ``y`` (n, d), doubles, of one record ``x``, in their columns of numbers.
 
     Two rows make a block, so that rows are tested against each other too. Through each block
     runs a line: along one coordinate, slanted between two, or across all of both rows. Given the
     line, the block's place on it has the density restricted to it, whatever the channel; its
     distribution function there is uniform, which Kolmogorov and Smirnov's test judges.
+
+    numbers: which columns are, (d,) bool; all by default. The others stay as they were drawn.
     """
-    if not y.isfinite().all() or len(y.unique(dim=0)) < len(y):
+    numbers = torch.ones(y.shape[1], dtype=torch.bool) if numbers is None else numbers
+    moving = y[:, numbers]
+    if not y.isfinite().all() or len(moving.unique(dim=0)) < len(y):
         return 0.0  # a continuous channel never repeats itself
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
-    spread = float((y - y.median(0).values).abs().median())
+    spread = float((moving - moving.median(0).values).abs().median())
     rng = np.random.default_rng(len(y))
     smallest = 1.0
     for k, family in enumerate(FAMILIES):
         part = blocks[k :: len(FAMILIES)]
-        lines = np.stack([family(rng, y.shape[1]) for _ in part]).reshape(part.shape)
-        rank = _ranks(mechanism, x, part, torch.as_tensor(lines), spread)
+        lines = np.stack([family(rng, moving.shape[1]) for _ in part])
+        directions = torch.zeros_like(part)
+        directions[:, :, numbers] = torch.as_tensor(lines).reshape(len(part), 2, -1)
+        rank = _ranks(mechanism, x, part, directions, spread)
         smallest = min(smallest, float(stats.kstest(rank, "uniform").pvalue))
     return min(1.0, len(FAMILIES) * smallest)
 

@@ -24,10 +24,22 @@ def failed(audit):
 
 
 def honest(epsilon):
+    line, category = pg.Box(-1.0, 3.0, dim=1), pg.RandomizedResponse.calibrate
+    normal = pg.Gaussian.calibrate(epsilon=epsilon / 2, delta=DELTA, bounds=DISC)
+    half = {"epsilon": epsilon / 2}
     yield pg.Laplace.calibrate(epsilon=epsilon, bounds=SQUARE), 0.0
-    yield pg.Laplace.calibrate(epsilon=epsilon, bounds=pg.Box(-1.0, 3.0, dim=1)), 0.0
+    yield pg.Laplace.calibrate(epsilon=epsilon, bounds=line), 0.0
     yield pg.EuclideanLaplace.calibrate(epsilon=epsilon, bounds=DISC), 0.0
     yield pg.Gaussian.calibrate(epsilon=epsilon, delta=DELTA, bounds=DISC), DELTA
+    yield pg.Piecewise.calibrate(epsilon=epsilon, bounds=line), 0.0
+    yield pg.SquareWave.calibrate(epsilon=epsilon, bounds=SQUARE), 0.0
+    yield category(epsilon=epsilon, k=5), 0.0
+    yield pg.UnaryEncoding.calibrate(epsilon=epsilon, k=4), 0.0
+    yield pg.UnaryEncoding.calibrate(epsilon=epsilon, k=4, symmetric=True), 0.0
+    yield pg.LinearMap.dct(4, 1, pg.Laplace.calibrate(epsilon=epsilon, bounds=line)), 0.0
+    numbers = slice(0, 2), pg.Laplace.calibrate(bounds=SQUARE, **half)
+    yield pg.Product(numbers, (slice(2, 5), category(k=3, **half))), 0.0
+    yield pg.Product((slice(0, 2), normal), (slice(2, 5), category(k=3, **half))), DELTA
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0, 8.0])
@@ -36,8 +48,10 @@ def test_every_mechanism_passes_its_own_audit(epsilon):
         audit = pg.audit(mechanism, epsilon, delta, seed=1)
         assert audit.passed, audit.describe()
         # An audit that proved nothing would pass as well.
-        low = max(audit[c].found for c in ("likelihood ratio", "mu" if delta else "oscillation"))
-        assert 0.8 * epsilon < low <= epsilon * (1 + 1e-9)
+        checks = {finding.check: finding.found for finding in audit.findings}
+        tight = checks["hockey stick"] / delta if delta else checks["oscillation"] / epsilon
+        assert tight == pytest.approx(1.0, rel=1e-6), audit.describe()
+        assert max(checks["likelihood ratio"], checks.get("mu", 0.0)) > 0.35 * epsilon
 
 
 def test_the_oscillation_is_exact_for_noise_along_coordinates():
@@ -128,6 +142,29 @@ def test_a_label_left_out_of_the_budget(epsilon):
     audit = pg.audit(pg.Laplace(scale, bounds=pg.Box(0.0, 1.0, dim=3)), epsilon)
     assert "oscillation" in failed(audit)
     assert audit["oscillation"].found == pytest.approx(1.5 * epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
+def test_a_category_left_out_of_the_budget(epsilon):
+    numbers = pg.Laplace.calibrate(epsilon=epsilon, bounds=SQUARE)
+    label = pg.RandomizedResponse.calibrate(epsilon=epsilon, k=10)
+    audit = pg.audit(pg.Product((slice(0, 2), numbers), (slice(2, 12), label)), epsilon)
+    assert failed(audit) == {"oscillation", "likelihood ratio"}
+    assert audit["oscillation"].found == pytest.approx(2 * epsilon)
+
+
+class KeptBit(pg.RandomizedResponse):
+    """Tells the truth more often than its density says."""
+
+    def _draw(self, x, generator):
+        return torch.where(
+            torch.rand(len(x), 1, generator=generator) < 0.1, x, super()._draw(x, generator)
+        )
+
+
+def test_a_category_told_too_often():
+    audit = pg.audit(KeptBit.calibrate(epsilon=1.0, k=4), 1.0)
+    assert {"goodness of fit", "likelihood ratio"} == failed(audit)
 
 
 class AlikeRows(pg.Laplace):
