@@ -49,6 +49,33 @@ def pairwise(x, y_columns, kind, out):
 
 @threaded
 @njit(**LOOP)
+def gradient(x, y_columns, kind, plan, out):
+    """out_ik = sum_j plan_ij dc(x_i, y_j)/dx_ik, 0 where points or coordinates coincide."""
+    d, m = y_columns.shape
+    zero = x.dtype.type(0)
+    for i in prange(x.shape[0]):
+        for k in range(d):
+            t, total = x[i, k], zero
+            if kind == L1:
+                for j in range(m):
+                    p, s = plan[i, j], y_columns[k, j]
+                    total += (p if t > s else zero) - (p if t < s else zero)
+            elif kind == SQUARED_L2:
+                for j in range(m):
+                    total += plan[i, j] * (t - y_columns[k, j])
+                total *= 2
+            else:
+                for j in range(m):
+                    squares = zero
+                    for c in range(d):
+                        squares += (x[i, c] - y_columns[c, j]) ** 2
+                    share = plan[i, j] / np.sqrt(squares) if squares > 0 else zero
+                    total += share * (t - y_columns[k, j])
+            out[i, k] = total
+
+
+@threaded
+@njit(**LOOP)
 def streaming_half_steps(x, y_columns, kind, scale, psi, a, b, phi, buffer, partial):
     """Both half-steps from points with few columns, forming each cost once and storing none.
 

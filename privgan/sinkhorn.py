@@ -29,7 +29,7 @@ from privgan.streaming import CompiledHalfSteps, StreamingHalfSteps
 DENSE_BYTES = 2**30
 # Storage of this many entries is kept from one solve to the next: on a CPU, mapping fresh
 # memory costs as much as filling it.
-KEEP_ENTRIES = 2**22
+KEEP_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,8 @@ def _storage(name: str, like: Tensor, n: int, m: int) -> Tensor:
 
 def _rounding(matrix: Tensor, reg: float) -> float:
     """Relative error of exp(-C / reg) from costs rounded a few times in their own precision."""
-    return 4 * torch.finfo(matrix.dtype).eps * matrix.abs().amax().item() / reg
+    low, high = torch.aminmax(matrix)
+    return 4 * torch.finfo(matrix.dtype).eps * max(-low.item(), high.item()) / reg
 
 
 def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:
