@@ -83,10 +83,10 @@ def plan(
 ):  # fmt: skip
     """out (m, stride): exp(exponent) for ``stride`` own points from ``start`` on.
 
-    Programs are (stride / OWN, m / OTHER).
+    Programs are (m / OTHER, stride / OWN).
     """
-    i = tl.program_id(0) * OWN + tl.arange(0, OWN)
-    j = tl.program_id(1) * OTHER + tl.arange(0, OTHER)
+    i = tl.program_id(1) * OWN + tl.arange(0, OWN)
+    j = tl.program_id(0) * OTHER + tl.arange(0, OTHER)
     exponent = _exponents(
         own, other, own_potential, other_potential, start + i, j, scale, n, m, blocks, FEATURES,
         SQUARED,

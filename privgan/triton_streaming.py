@@ -10,8 +10,10 @@ exchanged. It needs no atomic additions either: the same input gives the same bi
 All is log-sum-exp, so nothing underflows. Potentials are float64 outside the loops.
 """
 
+import functools
 import importlib.util
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,7 +45,7 @@ class TritonHalfSteps(StreamingHalfSteps):
     def fits(x: Tensor, cost: Cost) -> bool:
         summed = cost.pointwise in (pointwise.SQUARED_L2, pointwise.L1)
         on_device = x.is_cuda and x.dtype == torch.float32
-        return summed and on_device and importlib.util.find_spec("triton") is not None
+        return summed and on_device and _starts()
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         from privgan import triton_kernels  # here, for it takes a second that a CPU can spare
@@ -92,7 +94,7 @@ class TritonHalfSteps(StreamingHalfSteps):
         for start in range(0, n, rows):
             plan = grad.new_empty((m, min(rows, n - start)))
             stride = plan.shape[1]
-            loop = self.kernels.plan[stride // self.kernels.OWN, m // self.kernels.OTHER]
+            loop = self.kernels.plan[m // self.kernels.OTHER, stride // self.kernels.OWN]
             self._launch(loop, own, other, u, v, plan, start=start, stride=stride)
             tile = slice(start, start + rows)
             grad[tile] = self._pull(own.points[tile], other.points, plan)
@@ -148,6 +150,23 @@ class TritonHalfSteps(StreamingHalfSteps):
                 OTHER=self.kernels.OTHER,
                 num_warps=1,
             )
+
+
+@functools.cache
+def _starts() -> bool:
+    """Whether Triton is installed and can start, for which it compiles a few lines of C."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    import triton
+
+    try:
+        triton.runtime.driver.active.get_current_target()
+    except Exception as fault:  # whichever it is, torch can do the work
+        warnings.warn(
+            f"Triton cannot start, so torch streams instead, slower: {fault}", stacklevel=2
+        )
+        return False
+    return True
 
 
 def shares(programs: int, count: int, unit: int, multiprocessors: int) -> tuple[int, int]:

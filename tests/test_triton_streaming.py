@@ -222,17 +222,28 @@ def test_shares_cover_all_and_fill_the_device_where_they_can(programs, units, un
     assert programs * (splits - 1) < wanted
 
 
-def test_chosen_for_float32_points_on_a_device_where_triton_is(monkeypatch):
+def test_chosen_for_float32_points_on_a_device_where_triton_starts(monkeypatch):
+    monkeypatch.setattr(triton_streaming, "_starts", lambda: True)
     points = SimpleNamespace(is_cuda=True, dtype=torch.float32)
-    found = [True]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: found[0])
     assert TritonHalfSteps.fits(points, pg.L1())
     assert TritonHalfSteps.fits(points, pg.SquaredL2())
     assert not TritonHalfSteps.fits(points, pg.Euclidean())
     assert not TritonHalfSteps.fits(SimpleNamespace(is_cuda=True, dtype=F64), pg.L1())
     assert not TritonHalfSteps.fits(torch.zeros(2, 2), pg.L1())
-    found[0] = None
+    monkeypatch.setattr(triton_streaming, "_starts", lambda: False)
     assert not TritonHalfSteps.fits(points, pg.L1())
+
+
+def test_without_triton_torch_streams(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert not triton_streaming._starts.__wrapped__()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here Triton would start")
+def test_a_triton_that_cannot_start_says_so():
+    pytest.importorskip("triton")
+    with pytest.warns(UserWarning, match="Triton cannot start, so torch streams instead"):
+        assert not triton_streaming._starts.__wrapped__()
 
 
 COMPILED = """
