@@ -8,7 +8,16 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "privgan"
 LAYERS = [
     {"checks", "files"},
-    {"claims", "data", "generators", "kernels", "plotting", "semidual", "triton_kernels"},
+    {
+        "claims",
+        "cuda_graph",
+        "data",
+        "generators",
+        "kernels",
+        "plotting",
+        "semidual",
+        "triton_kernels",
+    },
     {"dense", "pointwise"},
     {"costs"},
     {"mechanisms", "streaming"},
