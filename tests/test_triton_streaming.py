@@ -246,6 +246,7 @@ def test_a_triton_that_cannot_start_says_so():
         assert not triton_streaming._starts.__wrapped__()
 
 
+# Integers that are 1 become constants, as they do when Triton meets them in a call.
 COMPILED = """
 import triton
 from triton.backends.compiler import GPUTarget
@@ -258,6 +259,7 @@ for squared in (True, False):
         (k.log_sums, {"FEATURES": 8} | TILES),
         (k.plan, {"FEATURES": 8} | TILES),
         (k.gradients, {"ROWS": k.ROWS, "GROUP": k.GROUP}),
+        (k.gradients, {"ROWS": k.ROWS, "GROUP": 1, "n": 1, "m": 1, "d": 1, "share": 1}),
     ]:
         constants["SQUARED"] = squared
         pointers = "own other own_potential other_potential largest total x y plan out".split()
