@@ -81,7 +81,7 @@ def solve(
         highest = max(highest, dual)
         plain = current - residual
         current, bold = memory.combine(plain, residual), True
-    return Solution(best.phi, best.psi, best.error, n_iter)
+    return Solution(best.phi.to(device), best.psi, best.error, n_iter)
 
 
 @njit(cache=True)

@@ -24,6 +24,7 @@ from privgan.costs import Cost
 from privgan.dense import DenseHalfSteps
 from privgan.semidual import Solution, solve
 from privgan.streaming import CompiledHalfSteps, StreamingHalfSteps
+from privgan.triton_streaming import TritonHalfSteps
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
 DENSE_BYTES = 2**30
@@ -151,7 +152,8 @@ def _dense(x, y, cost, reg, a, b, tol):
 
 
 def _streaming(x, y, cost, reg, a, b, tol):
-    kind = CompiledHalfSteps if CompiledHalfSteps.fits(x, cost) else StreamingHalfSteps
+    kinds = CompiledHalfSteps, TritonHalfSteps, StreamingHalfSteps
+    kind = next(kind for kind in kinds if kind.fits(x, cost))
     return kind(x, y, cost, reg, a, b), 0.0, None
 
 

@@ -21,6 +21,11 @@ TILE = 2**22  # cost entries formed at a time
 class StreamingHalfSteps:
     """``psi -> (phi, log q)`` for points x (n, d), y (m, d) on any device; see `semidual`."""
 
+    @staticmethod
+    def fits(x: Tensor, cost: Cost) -> bool:
+        """Whether this kind of half-steps is made for these points and this cost."""
+        return True
+
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
         self.rows = max(1, TILE // len(y))

@@ -8,10 +8,20 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "privgan"
 LAYERS = [
     {"checks", "files"},
-    {"claims", "data", "generators", "kernels", "plotting", "semidual"},
+    {
+        "claims",
+        "cuda_graph",
+        "data",
+        "generators",
+        "kernels",
+        "plotting",
+        "semidual",
+        "triton_kernels",
+    },
     {"dense", "pointwise"},
     {"costs"},
     {"mechanisms", "streaming"},
+    {"triton_streaming"},
     {"sinkhorn"},
     {"losses", "metrics"},
     {"training", "execute"},
