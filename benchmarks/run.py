@@ -25,7 +25,7 @@ from benchmarks.judge import reference
 from privgan.files import write_atomically
 
 RESULTS = Path(__file__).with_name("results")
-LIMIT = 300.0  # seconds for one entrant on one case, searching included
+LIMIT = 120.0  # seconds for one entrant on one case, searching included
 PACKAGES = ("numpy", "torch", "POT", "geomloss", "ott-jax", "jax", "jaxlib", "pykeops")
 
 
