@@ -85,15 +85,27 @@ class _Norm(Cost):
         return self.matrix_in(x, y, x.detach().new_empty((len(x), len(y))))
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
-        if x.device.type == "cpu" and x.shape[1] <= FEW:
+        if _few_on_cpu(x):
             pw.pairwise(x.contiguous(), y.T.contiguous(), self.pointwise, storage)
         else:
             self._fill(x, y, storage)
         return storage
 
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        if not _few_on_cpu(x):
+            return self._gradient(x, y, plan)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        columns = y.T.contiguous()
+        pw.gradient(x.contiguous(), columns, self.pointwise, plan.contiguous(), out)
+        return out
+
     @abstractmethod
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         """Write the costs of records with many columns, or on a GPU, into ``out``."""
+
+    @abstractmethod
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        """`gradient` for records with many columns, or on a GPU."""
 
     @property
     def T(self) -> Cost:
@@ -145,12 +157,12 @@ class SquaredL2(_Norm):
             torch.addmm(x.square().sum(1)[:, None], x, y.T, alpha=-2.0, out=out)
         return out, y.square().sum(1)
 
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
         centre = y.mean(0)
+        masses = (x - centre).mul_(plan.sum(1, keepdim=True))
         with _full_precision():
-            barycentre = plan @ (y - centre)
-        return 2.0 * (plan.sum(1, keepdim=True) * (x - centre) - barycentre)
+            return torch.addmm(masses, plan, y - centre, beta=2.0, alpha=-2.0)
 
 
 class L1(_Norm):
@@ -169,7 +181,7 @@ class L1(_Norm):
         else:
             out.copy_(torch.cdist(x, y, p=1.0))
 
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         if x.device.type == "cpu":
             out = torch.empty_like(x, memory_format=torch.contiguous_format)
             kernels.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
@@ -187,10 +199,14 @@ class Euclidean(_Norm):
         SquaredL2()._fill(x, y, out)
         out.sqrt_()
 
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         distance = self.matrix(x, y)
         weight = torch.where(distance > 0, plan / distance, 0.0)
-        return 0.5 * SquaredL2().gradient(x, y, weight)
+        return 0.5 * SquaredL2()._gradient(x, y, weight)
+
+
+def _few_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[1] <= FEW
 
 
 def _fill_by_coordinate(

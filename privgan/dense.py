@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold_
 
-from privgan import kernels
+from privgan import cuda_graph, kernels
 from privgan.semidual import Solution
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
@@ -33,8 +33,7 @@ class DenseHalfSteps:
     def __init__(self, cost: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor):
         self.cost, self.scale = cost, 1.0 / reg
         self.a, self.b = a, b
-        passes = _CPUPasses if cost.device.type == "cpu" else _Passes
-        self.passes = passes(cost, kernel, self.scale, a, b)
+        self.passes = _kind(kernel)(cost, kernel, self.scale, a, b)
         self.psi0: Tensor | None = None
 
     def start(self) -> Tensor:
@@ -76,8 +75,14 @@ class DenseHalfSteps:
 
     def _exact_log_columns(self, phi: Tensor) -> Tensor:
         """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
-        shifted = (phi + self.a.log())[:, None] - self.scale * self.cost
+        shifted = (phi.to(self.a) + self.a.log())[:, None] - self.scale * self.cost
         return torch.logsumexp(shifted, 0)
+
+
+def _kind(kernel: Tensor) -> type["_Passes"]:
+    if kernel.device.type == "cpu":
+        return _CPUPasses
+    return _ReplayedPasses if kernel.numel() <= cuda_graph.LAUNCH_BOUND else _Passes
 
 
 def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +93,7 @@ def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Passes:
-    """The passes over the matrix in torch operations, for CUDA."""
+    """The passes over the matrix in torch operations, for large matrices on CUDA."""
 
     def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
         self.cost, self.kernel, self.scale, self.a, self.b = cost, kernel, scale, a, b
@@ -118,6 +123,25 @@ class _Passes:
             return None
         columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
         return phi0 - shift - rows.log(), columns.log() + drift
+
+
+class _ReplayedPasses(_Passes):
+    """The same passes, for matrices so small that launching half-steps takes longer."""
+
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        super().__init__(cost, kernel, scale, a, b)
+        self.step = cuda_graph.half_step(kernel)
+
+    def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
+        self.step.load(phi0, psi0, self.a, self.b)
+        return super().form(phi0, psi0)
+
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """As they were loaded when the kernel was formed at ``phi0``, ``psi0``; on the host."""
+        drift, least_row, phi, log_q = self.step(psi)
+        return None if drift > DRIFT or least_row < faint else (phi, log_q)
 
 
 class _CPUPasses(_Passes):

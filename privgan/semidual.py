@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
 
 SLACK = 1e-7  # a fall of the dual by less, relatively, is float32 rounding
@@ -50,8 +51,8 @@ def solve(
     a (n,), b (m,): weights, float64. Stops early when rounding lets the error fall no
     further; the best iterate seen is returned with the error that belongs to it.
 
-    The vectors are small: whatever the device, their algebra is numpy's, which is done with
-    one before a framework has dispatched it.
+    The vectors are small: whatever the device, their algebra is compiled and done on the CPU,
+    before a framework would have dispatched it.
     """
     device, current = psi.device, psi.cpu().numpy()
     a_host, b_host = a.cpu().numpy(), b.cpu().numpy()
@@ -63,8 +64,7 @@ def solve(
         psi = torch.from_numpy(current).to(device)
         phi, log_q = half_steps(psi)
         residual = log_q.cpu().numpy()
-        error = float(b_host @ np.abs(np.expm1(residual)))
-        dual = float(a_host @ phi.cpu().numpy() + b_host @ current)
+        error, dual = _measure(a_host, b_host, phi.cpu().numpy(), current, residual)
         if not bold and not np.isfinite(dual):
             raise ValueError("reg is too small for these costs: cost / reg overflows; rescale both")
         if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
@@ -81,7 +81,13 @@ def solve(
         highest = max(highest, dual)
         plain = current - residual
         current, bold = memory.combine(plain, residual), True
-    return Solution(best.phi, best.psi, best.error, n_iter)
+    return Solution(best.phi.to(device), best.psi, best.error, n_iter)
+
+
+@njit(cache=True)
+def _measure(a, b, phi, psi, log_q):
+    """The L1 marginal error and the dual."""
+    return (b * np.abs(np.expm1(log_q))).sum(), a @ phi + b @ psi
 
 
 class _Memory:
@@ -97,12 +103,20 @@ class _Memory:
 
     def combine(self, step: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """argmin over weights summing to 1 of |sum of weighted residuals|, applied to steps."""
-        slot, self.count = self.count % DEPTH, self.count + 1
-        self.steps[slot], self.residuals[slot] = step, residual
-        k = min(self.count, DEPTH)
-        self.gram[slot, :k] = self.gram[:k, slot] = self.residuals[:k] @ residual
-        if k == 1:
-            return step
-        gram = self.gram[:k, :k] + 1e-10 * self.gram[:k, :k].trace() * np.eye(k)
-        weights = np.linalg.solve(gram, np.ones(k))
-        return (weights / weights.sum()) @ self.steps[:k]
+        self.count += 1
+        return _combine(self.steps, self.residuals, self.gram, self.count, step, residual)
+
+
+@njit(cache=True)
+def _combine(steps, residuals, gram, count, step, residual):
+    slot, k = (count - 1) % DEPTH, min(count, DEPTH)
+    steps[slot], residuals[slot] = step, residual
+    for i in range(k):
+        gram[slot, i] = gram[i, slot] = residuals[i] @ residual
+    if k == 1:
+        return step
+    damped = gram[:k, :k].copy()
+    for i in range(k):
+        damped[i, i] += 1e-10 * np.trace(gram[:k, :k])
+    weights = np.linalg.solve(damped, np.ones(k))
+    return (weights / weights.sum()) @ steps[:k]

@@ -24,12 +24,13 @@ from privgan.costs import Cost
 from privgan.dense import DenseHalfSteps
 from privgan.semidual import Solution, solve
 from privgan.streaming import CompiledHalfSteps, StreamingHalfSteps
+from privgan.triton_streaming import TritonHalfSteps
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
 DENSE_BYTES = 2**30
 # Storage of this many entries is kept from one solve to the next: on a CPU, mapping fresh
 # memory costs as much as filling it.
-KEEP_ENTRIES = 2**22
+KEEP_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def _dense(x, y, cost, reg, a, b, tol):
 
 
 def _streaming(x, y, cost, reg, a, b, tol):
-    kind = CompiledHalfSteps if CompiledHalfSteps.fits(x, cost) else StreamingHalfSteps
+    kinds = CompiledHalfSteps, TritonHalfSteps, StreamingHalfSteps
+    kind = next(kind for kind in kinds if kind.fits(x, cost))
     return kind(x, y, cost, reg, a, b), 0.0, None
 
 
@@ -248,7 +250,8 @@ def _storage(name: str, like: Tensor, n: int, m: int) -> Tensor:
 
 def _rounding(matrix: Tensor, reg: float) -> float:
     """Relative error of exp(-C / reg) from costs rounded a few times in their own precision."""
-    return 4 * torch.finfo(matrix.dtype).eps * matrix.abs().amax().item() / reg
+    low, high = torch.aminmax(matrix)
+    return 4 * torch.finfo(matrix.dtype).eps * max(-low.item(), high.item()) / reg
 
 
 def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:

@@ -7,6 +7,7 @@ row's share of the column sums follows from the same exponentials.
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,11 @@ TILE = 2**22  # cost entries formed at a time
 
 class StreamingHalfSteps:
     """``psi -> (phi, log q)`` for points x (n, d), y (m, d) on any device; see `semidual`."""
+
+    @staticmethod
+    def fits(x: Tensor, cost: Cost) -> bool:
+        """Whether this kind of half-steps is made for these points and this cost."""
+        return True
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
@@ -89,23 +95,34 @@ class CompiledHalfSteps(StreamingHalfSteps):
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         super().__init__(x, y, cost, reg, a, b)
-        shares = torch.get_num_threads()
         centre = y.mean(0)  # psi - scale c is a small difference; keep its terms small too
-        self.points = (x - centre).contiguous(), (y - centre).T.contiguous()
+        self.centred = (x - centre).contiguous(), (y - centre).contiguous()
+        self.y_columns = self.centred[1].T.contiguous()
         self.weights = a.float(), b.float()
-        self.buffer, self.partial = y.new_empty((2, shares, len(y)))
+        self.settings = cost.pointwise, np.float32(1.0 / reg)
         self.phi = torch.zeros_like(a)
+        self.buffer, self.partial = y.new_empty((2, torch.get_num_threads(), len(y)))
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
         pointwise.streaming_half_steps(
-            *self.points,
-            self.cost.pointwise,
-            self.points[0].numpy().dtype.type(1.0 / self.reg),
-            psi.float(),
-            *self.weights,
-            self.phi,
-            self.buffer,
-            self.partial,
+            *points, *self.settings, psi.float(), *self.weights, self.phi, *scratch
         )
         phi = self.phi.clone()
         return phi, self._log(self.partial.double().sum(0), phi, psi)
+
+    def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
+        (x, y), (a, b) = self.centred, self.weights
+        phi, psi = solution.phi.float(), solution.psi.float()
+        return (
+            self._gradient(x, y, phi, psi, a, b),
+            self._gradient(y, x, psi, phi, b, a) if need_y else None,
+        )
+
+    def _gradient(
+        self, x: Tensor, y: Tensor, phi: Tensor, psi: Tensor, a: Tensor, b: Tensor
+    ) -> Tensor:
+        out, buffer = torch.empty_like(x), y.new_empty((torch.get_num_threads(), len(y)))
+        points = x, y.T.contiguous()
+        pointwise.streaming_gradient(*points, *self.settings, phi, psi, a, b, buffer, out)
+        return out

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCK = dict(
-    line.split("==")
+PINS = [
+    Requirement(line)
     for line in (ROOT / "requirements.lock").read_text().splitlines()
     if line and not line.startswith("#")
-)
+]
+HERE = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate()]
+LOCK = {pin.name: str(pin.specifier).removeprefix("==") for pin in HERE}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKED = {re.sub(r"[-_.]+", "-", name).lower() for name in LOCK}
 
@@ -32,8 +35,20 @@ def test_the_lock_holds_every_declared_dependency():
     assert {"jupyterlab", "papermill", "torch", "pot", "matplotlib", "nbval"} <= LOCKED
 
 
+def test_every_pin_is_exact():
+    for pin in PINS:
+        assert [s.operator for s in pin.specifier] == ["=="], pin
+
+
 def test_torch_is_pinned_without_a_build():
     assert "+" not in LOCK["torch"]
+
+
+def test_triton_is_the_one_that_a_cuda_build_of_torch_asks_for():
+    asked = [Requirement(line) for line in metadata.requires("torch")]
+    pins = {pin.name: pin for pin in PINS}
+    for triton in (r for r in asked if r.name == "triton"):  # none in a build for CPUs
+        assert triton.specifier == pins["triton"].specifier
 
 
 def test_environment_yml_reads_the_lock():

@@ -2,8 +2,15 @@
 
 import numpy as np
 
+from benchmarks.cases import Case
 from benchmarks.entrants.entrant import Answer, Entrant
 from benchmarks.search import plain_iterations
+
+
+def many_columns(case: Case) -> str | None:
+    """Why a case is not for formulas that form every cost anew in every iteration."""
+    many = case.d > 4 and case.n > 256
+    return "forms 784 columns in every iteration: see n = 256" if many else None
 
 
 class KeOps(Entrant):
@@ -40,3 +47,7 @@ class KeOps(Entrant):
     def answer(self, result):
         f, g, gradient, value = result
         return Answer(f.numpy(), g.numpy(), gradient.numpy(), value)
+
+    @staticmethod
+    def refuses(case):
+        return many_columns(case)
