@@ -98,31 +98,28 @@ class CompiledHalfSteps(StreamingHalfSteps):
         centre = y.mean(0)  # psi - scale c is a small difference; keep its terms small too
         self.centred = (x - centre).contiguous(), (y - centre).contiguous()
         self.y_columns = self.centred[1].T.contiguous()
-        self.weights = a.float(), b.float()
+        self.weights = a.float()
+        self.log_b = b.log()
         self.settings = cost.pointwise, np.float32(1.0 / reg)
         self.phi = torch.zeros_like(a)
         self.buffer, self.partial = y.new_empty((2, torch.get_num_threads(), len(y)))
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
+        weighted = (psi + self.log_b).float()
         pointwise.streaming_half_steps(
-            *points, *self.settings, psi.float(), *self.weights, self.phi, *scratch
+            *points, *self.settings, weighted, self.weights, self.phi, *scratch
         )
         phi = self.phi.clone()
-        return phi, self._log(self.partial.double().sum(0), phi, psi)
+        return phi, self._log(self.partial.double().sum(0) / self.b, phi, psi)
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
-        (x, y), (a, b) = self.centred, self.weights
-        phi, psi = solution.phi.float(), solution.psi.float()
-        return (
-            self._gradient(x, y, phi, psi, a, b),
-            self._gradient(y, x, psi, phi, b, a) if need_y else None,
-        )
+        x, y = self.centred
+        phi = (solution.phi + self.a.log()).float()
+        psi = (solution.psi + self.log_b).float()
+        return self._gradient(x, y, phi, psi), self._gradient(y, x, psi, phi) if need_y else None
 
-    def _gradient(
-        self, x: Tensor, y: Tensor, phi: Tensor, psi: Tensor, a: Tensor, b: Tensor
-    ) -> Tensor:
-        out, buffer = torch.empty_like(x), y.new_empty((torch.get_num_threads(), len(y)))
-        points = x, y.T.contiguous()
-        pointwise.streaming_gradient(*points, *self.settings, phi, psi, a, b, buffer, out)
+    def _gradient(self, x: Tensor, y: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
+        out, points = torch.empty_like(x), (x, y.T.contiguous())
+        pointwise.streaming_gradient(*points, *self.settings, phi, psi, out)
         return out
