@@ -8,10 +8,13 @@ from privgan.audit import Audit, Finding, audit
 from privgan.bounds import Ball, Bounds, Box
 from privgan.checkpoint import History
 from privgan.claims import Claim
+from privgan.classifier import Classifier, accuracy, fit_classifier
 from privgan.costs import L1, Cost, Euclidean, SquaredL2
+from privgan.decoders import ConvDecoder, Labelled
+from privgan.frequencies import low_frequencies
 from privgan.generators import MLP, Atoms, Generator, Linear
 from privgan.identifiability import Identifiability, identifiability
-from privgan.losses import EntropicLoss, ExactLoss
+from privgan.losses import EntropicLoss, ExactLoss, SinkhornDivergence
 from privgan.mechanisms import (
     EuclideanLaplace,
     Gaussian,
@@ -24,12 +27,20 @@ from privgan.mechanisms import (
     SquareWave,
     UnaryEncoding,
 )
-from privgan.metrics import report_log_likelihood, report_nll, w2, w2_floor
+from privgan.metrics import (
+    frechet,
+    precision_recall,
+    report_log_likelihood,
+    report_nll,
+    w2,
+    w2_floor,
+)
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.release import release
 from privgan.reports import Reports, simulate
 from privgan.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
+from privgan.sweep import fit_all
 from privgan.training import fit
 
 __all__ = [
@@ -42,6 +53,8 @@ __all__ = [
     "Box",
     "Budget",
     "Claim",
+    "Classifier",
+    "ConvDecoder",
     "Cost",
     "EntropicLoss",
     "Euclidean",
@@ -52,6 +65,7 @@ __all__ = [
     "Generator",
     "History",
     "Identifiability",
+    "Labelled",
     "Laplace",
     "Linear",
     "LinearMap",
@@ -61,20 +75,27 @@ __all__ = [
     "RandomizedResponse",
     "Reports",
     "ScaleEstimate",
+    "SinkhornDivergence",
     "SinkhornResult",
     "SquareWave",
     "SquaredL2",
     "UnaryEncoding",
+    "accuracy",
     "audit",
     "data",
     "estimate_scale",
     "fit",
+    "fit_all",
+    "fit_classifier",
+    "frechet",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
     "identifiability",
     "largest_allowed_scale",
+    "low_frequencies",
     "plotting",
+    "precision_recall",
     "release",
     "report_log_likelihood",
     "report_nll",

@@ -44,9 +44,12 @@ class Run:
         optimizer: torch.optim.Optimizer,
         rng: torch.Generator,
         history: History,
+        average: Generator | None = None,
     ):
         self.generator, self.optimizer, self.rng, self.history = generator, optimizer, rng, history
         self.order = torch.empty(0, dtype=torch.int64)  # what is left of this epoch's shuffle
+        self.average = average  # a copy of the generator that follows it slowly
+        self.best: tuple[float, dict[str, Tensor]] | None = None  # held-out NLL, weights
 
     def batch(self, n: int, size: int) -> Tensor:
         """The next ``size`` row numbers; a new shuffle of all ``n`` when too few are left."""
@@ -54,6 +57,21 @@ class Run:
             self.order = torch.randperm(n, generator=self.rng)
         rows, self.order = self.order[:size], self.order[size:]
         return rows
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average towards the generator; at first as a plain mean of all steps."""
+        decay = min(decay, len(self.history) / (len(self.history) + 10))
+        own = self.generator.state_dict()
+        for name, mean in self.average.state_dict().items():
+            if mean.is_floating_point():
+                mean.lerp_(own[name], 1 - decay)
+            else:
+                mean.copy_(own[name])
+
+    def note_best(self, nll: float, generator: Generator) -> None:
+        if self.best is None or nll < self.best[0]:
+            self.best = nll, {k: v.clone() for k, v in generator.state_dict().items()}
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
         if not all(p.isfinite().all() for p in self.generator.parameters()):
@@ -66,6 +84,8 @@ class Run:
             "rng": self.rng.get_state(),
             "order": self.order.clone(),
             "history": asdict(self.history),
+            "average": self.average and self.average.state_dict(),
+            "best": self.best,
         }
         torch.save(content, buffer)
         write_atomically(path, buffer.getvalue(), "checkpoint")
@@ -95,6 +115,9 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.set_state(state["rng"])
         self.order = state["order"]
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.best = state["best"]
         device = self.history.device
         self.history = History(**state["history"])
         self.history.device = device

@@ -66,7 +66,7 @@ class Linear(Generator):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
-        with _seeded(seed):
+        with seeded(seed):
             self.net = nn.Linear(latent_dim, out_dim)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -80,7 +80,8 @@ class MLP(Generator):
     deep, wide outputs such as images need. bounds: (low, high) squashes every output into
     that public range with a sigmoid; None leaves outputs unbounded. categories: slices of
     columns that are one category each: `forward` gives probabilities there, by a softmax, and
-    `sample` one-hot rows.
+    `sample` one-hot rows. basis: (k, out_dim); the last layer then gives k coefficients of these
+    public rows, smooth ones say, instead of every output by itself.
     """
 
     def __init__(
@@ -92,28 +93,30 @@ class MLP(Generator):
         norm: bool = False,
         bounds: tuple[float, float] | None = None,
         categories: Sequence[slice] = (),
+        basis: Tensor | None = None,
         seed: int = 0,
     ):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
-        if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
-        self.bounds = bounds
+        self.bounds = limits(bounds)
         self.categories = _blocks(categories, out_dim)
         if isinstance(hidden, int):
             raise TypeError(f"hidden must be a sequence of widths, got {hidden}: use ({hidden},)")
         layers: list[nn.Module] = []
         width = latent_dim
-        with _seeded(seed):
+        with seeded(seed):
             for h in hidden:
                 layers.append(nn.Linear(width, checks.positive_int("hidden", h)))
                 if norm:
                     layers.append(nn.BatchNorm1d(h))
                 layers.append(nn.ReLU())
                 width = h
-            layers.append(nn.Linear(width, out_dim))
+            layers.append(nn.Linear(width, out_dim if basis is None else len(basis)))
         self.net = nn.Sequential(*layers)
+        self.register_buffer("basis", None if basis is None else basis.float().clone())
+        if basis is not None and basis.shape[1] != out_dim:
+            raise ValueError(f"basis has {basis.shape[1]} columns for out_dim = {out_dim}")
 
     def extra_repr(self) -> str:
         blocks = [f"{s.start}:{s.stop}" for s in self.categories]
@@ -121,11 +124,9 @@ class MLP(Generator):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.net(z)
-        if self.bounds is not None:
-            low, high = self.bounds
-            numbers = low + (high - low) * torch.sigmoid(x)
-        else:
-            numbers = x
+        if self.basis is not None:
+            x = x @ self.basis
+        numbers = x if self.bounds is None else within(self.bounds, x)
         return _replaced(numbers, [(s, x[:, s].softmax(1)) for s in self.categories])
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
@@ -164,7 +165,19 @@ class Atoms(Generator):
 
     def forward(self, z: Tensor) -> Tensor:
         """The atom whose share of [0, 1) a latent falls in."""
-        return self.points[_invert(self.weights.double(), z[:, 0])]
+        return self.points[invert(self.weights.double(), z[:, 0])]
+
+
+def limits(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
+    return bounds
+
+
+def within(bounds: tuple[float, float], x: Tensor) -> Tensor:
+    """Any numbers to numbers between the bounds."""
+    low, high = bounds
+    return low + (high - low) * torch.sigmoid(x)
 
 
 def _blocks(categories: Sequence[slice], out_dim: int) -> tuple[slice, ...]:
@@ -200,11 +213,11 @@ def _replaced(x: Tensor, blocks: list[tuple[slice, Tensor]]) -> Tensor:
 def _one_of(p: Tensor, generator: torch.Generator) -> Tensor:
     """One-hot rows drawn from rows of probabilities."""
     u = torch.rand((len(p), 1), dtype=torch.float64, generator=generator).to(p.device)
-    category = _invert(p.double(), u).squeeze(1)
+    category = invert(p.double(), u).squeeze(1)
     return nn.functional.one_hot(category, p.shape[1]).to(p.dtype)
 
 
-def _invert(p: Tensor, u: Tensor) -> Tensor:
+def invert(p: Tensor, u: Tensor) -> Tensor:
     """The first index at which the running sum of probabilities exceeds ``u``."""
     total = p.cumsum(-1)
     index = torch.searchsorted(total, u * total[..., -1:], right=True)
@@ -212,7 +225,7 @@ def _invert(p: Tensor, u: Tensor) -> Tensor:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Initialise layers from ``seed`` and put the global CPU generator back afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(checks.integer("seed", seed))

@@ -44,6 +44,10 @@ class Loss(ABC):
         differentiable in ``x`` and ``a``.
         """
 
+    def heated(self, times: float) -> "Loss":
+        """This loss, ``times`` as strongly regularised, for the start of a training."""
+        raise TypeError(f"{self!r} has no regularisation to start higher; leave anneal at 1")
+
     def __call__(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Tensor:
         return self.solve(x, y, a).value
 
@@ -71,21 +75,51 @@ class EntropicLoss(Loss):
         settings = {"tol": self.tol, "max_iter": self.max_iter}
         return sinkhorn_samples(self.forward(x), y, self.cost, self.reg, a, **settings)
 
+    def heated(self, times: float) -> "EntropicLoss":
+        cost, reg = self.cost, self.reg * times
+        if self.mechanism is not None:
+            cost, reg = self.mechanism.heated(times)
+        loss = type(self)(cost, reg, tol=self.tol, max_iter=self.max_iter)
+        loss.mechanism = self.mechanism
+        return loss
+
     def __repr__(self) -> str:
         return (
-            f"EntropicLoss({self.cost!r}, reg={self.reg!r}, tol={self.tol!r}, "
+            f"{type(self).__name__}({self.cost!r}, reg={self.reg!r}, tol={self.tol!r}, "
             f"max_iter={self.max_iter})"
         )
 
 
 @dataclass(frozen=True)
-class ExactResult:
-    """An exact plan's value; there is no marginal error to speak of."""
+class Value:
+    """A value and how it was had: ``error`` is the worst marginal error of any plan behind it."""
 
     value: Tensor
     converged: bool
     error: float = 0.0
     n_iter: int = 1
+
+
+class SinkhornDivergence(EntropicLoss):
+    """Debiased entropic OT, W(x, y) - W(x, x)/2 - W(y, y)/2: the contrast, for its minimiser
+    is the law of the reports.
+
+    Feydy et al., "Interpolating between optimal transport and MMD", 2019.
+    """
+
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        x = self.forward(x)
+        settings = {"tol": self.tol, "max_iter": self.max_iter}
+        between = sinkhorn_samples(x, y, self.cost, self.reg, a, **settings)
+        within = sinkhorn_samples(x, x, self.cost, self.reg, a, a, **settings)
+        target = sinkhorn_samples(y, y, self.cost, self.reg, **settings)
+        parts = between, within, target
+        return Value(
+            between.value - (within.value + target.value) / 2,
+            converged=all(part.converged for part in parts),
+            error=max(part.error for part in parts),
+            n_iter=sum(part.n_iter for part in parts),
+        )
 
 
 class ExactLoss(Loss):
@@ -96,12 +130,12 @@ class ExactLoss(Loss):
     def __init__(self, cost: Cost):
         self.cost = cost
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> ExactResult:
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", self.forward(x), "y", y)
         if a is None:
             a = x.new_full((len(x),), 1.0 / len(x))
         value, converged = _ExactTransport.apply(x, y, a, self.cost)
-        return ExactResult(value, converged)
+        return Value(value, converged)
 
     def __repr__(self) -> str:
         return f"ExactLoss({self.cost!r})"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import ot
+import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -53,3 +54,45 @@ def report_nll(x: Tensor, y: Tensor, mechanism: Mechanism) -> float:
     Averaging over a finite ``x`` biases it upwards: compare values at the same n only.
     """
     return -report_log_likelihood(x, y, mechanism).double().mean().item()
+
+
+def frechet(u: Tensor, v: Tensor) -> float:
+    """Squared W2 between the Gaussians with the means and covariances of two samples.
+
+    u, v: features, (n, d), (m, d), with n, m >= 2. In the features of Inception this is the FID;
+    in others it is not, and values compare within one feature space only. Heusel et al. 2017.
+    """
+    u, v = checks.as_pair("u", checks.as_records("u", u), "v", checks.as_records("v", v))
+    if min(len(u), len(v)) < 2:
+        raise ValueError(f"u has {len(u)} rows and v has {len(v)}; covariances need 2 of each")
+    u, v = u.detach().double().cpu(), v.detach().double().cpu()
+    # tr (A B)^(1/2) from the eigenvalues of a symmetric matrix: A may be singular.
+    values, vectors = np.linalg.eigh(torch.atleast_2d(torch.cov(u.T)).numpy())
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    b = torch.atleast_2d(torch.cov(v.T)).numpy()
+    cross = np.sqrt(scipy.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
+    distance = (u.mean(0) - v.mean(0)).square().sum().item()
+    return max(distance + values.sum() + np.trace(b) - 2 * cross, 0.0)
+
+
+def precision_recall(real: Tensor, generated: Tensor, *, k: int = 3) -> tuple[float, float]:
+    """How many generated records lie among real ones, and how many real ones among generated.
+
+    A record lies among a sample if it is no further from one of its points than that point's
+    k-th nearest neighbour in the sample. real, generated: features (n, d), (m, d). Kynkaanniemi
+    et al., "Improved precision and recall metric", 2019.
+    """
+    real, generated = checks.as_pair("real", real, "generated", generated)
+    k = checks.positive_int("k", k)
+    if min(len(real), len(generated)) <= k:
+        raise ValueError(
+            f"k is {k}, but real has {len(real)} rows and generated {len(generated)}; each needs "
+            "more than k"
+        )
+
+    def share_within(x: Tensor, sample: Tensor) -> float:
+        # The nearest neighbour of a point in its own sample is the point itself.
+        radius = torch.cdist(sample, sample).kthvalue(k + 1, dim=1).values
+        return (torch.cdist(x, sample) <= radius).any(1).double().mean().item()
+
+    return share_within(generated, real), share_within(real, generated)

@@ -1,5 +1,6 @@
 """Fitting a generator to reports: seeded, resumable, and honest about every step's solve."""
 
+import copy
 import math
 import time
 import warnings
@@ -35,6 +36,9 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     holdout: float = 0.05,
+    anneal: float = 1.0,
+    average: float = 0.0,
+    keep_best: bool = False,
     mechanism: Mechanism | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
@@ -50,8 +54,13 @@ def fit(
     the entropic loss matched to that. holdout: fraction of the reports kept out of training to
     follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the loss is
     matched to; without one nothing is kept out). device: "auto" takes a CUDA device when there
-    is one. checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished
-    training is returned at once. progress: a bar, on a terminal only.
+    is one. anneal: how many times the loss's reg to start from; it falls geometrically to reg over
+    the first half of the steps, which frees a coupling that its first mistakes would freeze
+    (categories are not softened). average: decay of a running mean of the weights, 0.99 say,
+    which is what is checked and returned; 0 for none. keep_best: return the weights with the
+    least held-out NLL among those checked, and not the last. checkpoint: a file to save to and
+    to resume from, bit-equal on one CPU; a finished training is returned at once. progress: a
+    bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -75,6 +84,10 @@ def fit(
     lr = checks.positive("lr", lr)
     seed = checks.integer("seed", seed)
     holdout = checks.fraction("holdout", holdout)
+    average = checks.fraction("average", average)
+    anneal = checks.positive("anneal", anneal)
+    if anneal != 1.0:
+        loss.heated(anneal)  # refuses now, if it cannot
     mechanism = mechanism if mechanism is not None else loss.mechanism
     reports = checks.as_records("reports", reports)
     device = _device(device)
@@ -96,13 +109,19 @@ def fit(
         )
 
     optimizer = torch.optim.Adam(generator.parameters(), lr=lr)
-    run = Run(generator, optimizer, rng, History(device=str(device)))
+    mean = copy.deepcopy(generator) if average else None
+    run = Run(generator, optimizer, rng, History(device=str(device)), mean)
+    if keep_best and not kept_out:
+        raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
     settings = {
         "steps": steps,
         "batch_size": batch_size,
         "lr": lr,
         "seed": seed,
         "holdout": kept_out,
+        "anneal": anneal,
+        "average": average,
+        "keep_best": keep_best,
         "loss": repr(loss),
         "mechanism": repr(mechanism),
     }
@@ -125,7 +144,9 @@ def fit(
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
                 x, a = generator.batch(batch_size, rng)
-                solved = loss.solve(_finite(x), y, a)
+                times = anneal ** max(0.0, 1.0 - 2.0 * step / steps)
+                current = loss if times == 1.0 else loss.heated(times)
+                solved = current.solve(_finite(x), y, a)
                 value = solved.value.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(f"the loss is {value}")
@@ -133,14 +154,18 @@ def fit(
                 solved.value.backward()
                 optimizer.step()
 
+                if average:
+                    run.follow(average)
                 history.loss.append(value)
                 history.error.append(solved.error)
                 history.n_iter.append(solved.n_iter)
                 history.converged.append(solved.converged)
                 done = step + 1 == steps
                 if kept_out and (done or (step + 1) % nll_every == 0):
-                    x = _finite(generator.sample(NLL_POINTS, seed=seed))
+                    x = _finite((mean or generator).sample(NLL_POINTS, seed=seed))
                     history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
+                    if keep_best:
+                        run.note_best(history.nll[-1][1], mean or generator)
                 now = time.perf_counter()
                 history.seconds = earlier + now - started
                 if checkpoint and (done or now - saved > SAVE_EVERY):
@@ -156,6 +181,10 @@ def fit(
                     stacklevel=2,
                 )
             bar.update()
+    if average:
+        generator.load_state_dict(mean.state_dict())
+    if keep_best:
+        generator.load_state_dict(run.best[1])
     generator.eval()
     return history
 

@@ -12,7 +12,9 @@ LAYERS = [
     {"checks", "files", "plain"},
     {
         "claims",
+        "classifier",
         "cuda_graph",
+        "frequencies",
         "data",
         "generators",
         "kernels",
@@ -21,7 +23,7 @@ LAYERS = [
         "triton_kernels",
     },
     {"bounds", "privacy"},
-    {"checkpoint", "dense", "pointwise"},
+    {"checkpoint", "decoders", "dense", "pointwise"},
     {"costs"},
     {"mechanisms.base", "streaming"},
     {f"mechanisms.{name}" for name in ("additive", "categorical", "interval", "linear", "product")},
@@ -30,7 +32,7 @@ LAYERS = [
     {"reports", "sinkhorn"},
     {"identifiability", "losses", "metrics", "release"},
     {"training", "execute"},
-    {"audit", "scale"},
+    {"audit", "scale", "sweep"},
     {"__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

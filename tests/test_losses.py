@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import ot
 import pytest
@@ -89,3 +91,34 @@ def test_losses_describe_themselves_in_full():
         "EntropicLoss(L1(), reg=0.30000000000000004, tol=0.01, max_iter=500)"
     )
     assert repr(pg.ExactLoss(pg.L1())) == "ExactLoss(L1())"
+
+
+def test_the_divergence_vanishes_between_equal_samples_and_has_the_gradient_of_its_value():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 2, generator=g).double().requires_grad_()
+    y = torch.randn(5, 2, generator=g).double()
+    loss = pg.SinkhornDivergence(pg.SquaredL2(), 0.5, tol=1e-10, max_iter=5000)
+    assert loss(y, y).item() == pytest.approx(0, abs=1e-9)
+    assert loss(x, y).item() > 0
+    assert torch.autograd.gradcheck(lambda x: loss(x, y), (x,), rtol=1e-4, atol=1e-6)
+    solved = loss.solve(x, y)
+    assert solved.converged
+    assert solved.n_iter >= 3
+
+
+def test_heating_raises_reg_but_leaves_categories_alone():
+    mech = pg.Product((slice(0, 2), pg.Gaussian(0.5)), (slice(2, 5), pg.RandomizedResponse(3, 0.6)))
+    x = torch.cat([torch.zeros(1, 2), torch.eye(3)[:1]], 1)
+    y = torch.cat([torch.ones(1, 2), torch.eye(3)[1:2]], 1)
+    loss = pg.EntropicLoss.matched(mech, tol=1e-5)
+    label = -math.log(0.2)
+    assert loss(x, y).item() == pytest.approx(2 / 0.5 + label, rel=1e-5)
+    hot = loss.heated(4.0)
+    assert hot(x, y).item() == pytest.approx(2 / 2.0 + label, rel=1e-5)
+    assert (hot.tol, hot.max_iter, hot.mechanism) == (loss.tol, loss.max_iter, mech)
+    plain = pg.EntropicLoss(pg.SquaredL2(), 0.5).heated(3.0)
+    assert plain.reg == pytest.approx(1.5)
+    with pytest.raises(TypeError, match="leave anneal at 1"):
+        pg.ExactLoss(pg.SquaredL2()).heated(2.0)
+    features = pg.LinearMap(torch.eye(2), pg.Gaussian(0.5, bounds=pg.Ball(1.0, dim=2)))
+    assert features.heated(3.0) == (features.cost, pytest.approx(1.5))

@@ -54,3 +54,36 @@ def test_bad_input_is_named():
         pg.w2(torch.zeros(2, 2), torch.tensor([[0.0, float("nan")]]))
     with pytest.raises(ValueError, match="x has 3 columns and y has 2"):
         pg.w2(torch.zeros(2, 3), torch.zeros(2, 2))
+
+
+def test_frechet_of_gaussians_is_their_closed_form():
+    g = torch.Generator().manual_seed(0)
+    u = torch.randn(200_000, 3, generator=g)
+    v = 2 * torch.randn(200_000, 3, generator=g) + torch.tensor([3.0, 0.0, 0.0])
+    assert pg.frechet(u, v) == pytest.approx(9 + 3, rel=0.02)
+    assert pg.frechet(u, u) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_agrees_with_the_matrix_square_root():
+    scipy_linalg = pytest.importorskip("scipy.linalg")
+    g = torch.Generator().manual_seed(1)
+    u, v = torch.randn(50, 4, generator=g).double(), torch.rand(60, 4, generator=g).double()
+    u[:, 3] = u[:, 2]  # a singular covariance, as dead features give
+    a, b = torch.cov(u.T), torch.cov(v.T)
+    root = scipy_linalg.sqrtm((a + 1e-14 * torch.eye(4)) @ b).real.trace()
+    expected = (u.mean(0) - v.mean(0)).square().sum() + a.trace() + b.trace() - 2 * root
+    assert pg.frechet(u, v) == pytest.approx(expected.item(), rel=1e-4)
+    with pytest.raises(ValueError, match="covariances need 2"):
+        pg.frechet(u[:1], v)
+
+
+def test_precision_is_of_the_generated_and_recall_of_the_real():
+    g = torch.Generator().manual_seed(0)
+    real = torch.rand(500, 2, generator=g)
+    corner = 0.3 * torch.rand(500, 2, generator=g)  # faithful, but a ninth of the variety
+    precision, recall = pg.precision_recall(real, corner)
+    assert precision > 0.95
+    assert recall < 0.25
+    assert pg.precision_recall(real, real + 5.0) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="k is 3, but real has 3 rows"):
+        pg.precision_recall(real[:3], real)

@@ -296,3 +296,40 @@ def test_another_loss_on_known_reports_is_judged_by_their_mechanism():
     reports = pg.simulate(pg.data.circle(600, seed=0), MECH, seed=1)
     history = fit(model(), reports, pg.ExactLoss(pg.SquaredL2()), steps=2)
     assert len(history.nll) > 0
+
+
+def test_the_average_follows_and_is_what_is_kept(tmp_path):
+    plain, averaged, resumed = model(), model(), model()
+    fit(plain)
+    history = fit(averaged, average=0.9, checkpoint=tmp_path / "run.pt")
+    assert history.loss == fit(model()).loss  # it follows; it does not steer
+    assert not torch.equal(weights(plain), weights(averaged))
+    fit(resumed, average=0.9, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(resumed), weights(averaged))
+
+
+def test_annealing_starts_soft_and_ends_matched(monkeypatch):
+    seen = []
+    heated = pg.EntropicLoss.heated
+    monkeypatch.setattr(
+        pg.EntropicLoss, "heated", lambda self, times: seen.append(times) or heated(self, times)
+    )
+    fit(model(), anneal=16.0)
+    assert seen[:2] == [16.0, 16.0]  # asked whether it can, then the first step
+    assert seen == sorted(seen, reverse=True)
+    assert len(seen) == 1 + 6  # the second half of twelve steps is matched
+    with pytest.raises(TypeError, match="leave anneal at 1"):
+        fit(model(), loss=pg.ExactLoss(pg.SquaredL2()), anneal=2.0)
+
+
+def test_the_best_checked_weights_can_be_kept(tmp_path):
+    best, last, resumed = model(), model(), model()
+    history = fit(best, lr=1.0, keep_best=True, checkpoint=tmp_path / "run.pt")
+    fit(last, lr=1.0)
+    step, _ = min(history.nll, key=lambda check: check[1])
+    assert step < 12  # otherwise this test says nothing
+    assert not torch.equal(weights(best), weights(last))
+    fit(resumed, lr=1.0, keep_best=True, checkpoint=tmp_path / "run.pt")
+    assert torch.equal(weights(resumed), weights(best))
+    with pytest.raises(ValueError, match="keep_best needs held-out reports"):
+        fit(model(), keep_best=True, holdout=0.0)

@@ -47,6 +47,13 @@ class Mechanism(ABC):
         """The public, deterministic part before the noise; the identity here."""
         return x
 
+    def heated(self, times: float) -> tuple[Cost, float]:
+        """Cost and reg of a coupling softer than the matched one: reg is ``times`` as large.
+
+        Training starts there when the matched one would freeze its first mistakes.
+        """
+        return self.cost, self.reg * times
+
     def report_dim(self, d: int) -> int:
         """How many columns reports of records with ``d`` columns have."""
         return d

@@ -58,6 +58,10 @@ class Categorical(Mechanism):
         refuse_sensitivity(self, sensitivity)
         return Budget(pure=self._log_ratio())
 
+    def heated(self, times: float) -> tuple[Cost, float]:
+        """The matched one: a category is what keeps the parts of a softened coupling apart."""
+        return self.cost, self.reg
+
     def grid(self, bins: int) -> Tensor:
         """The alphabet's one-hot rows, however many bins."""
         return torch.eye(self.k, dtype=torch.float64)

@@ -10,11 +10,12 @@ import zlib
 from typing import Any
 
 import numpy as np
-import scipy.fft
 import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.costs import Cost
+from privgan.frequencies import low_frequencies
 from privgan.mechanisms.base import BoundsMissing, Mechanism
 from privgan.privacy import Budget
 
@@ -46,11 +47,7 @@ class LinearMap(Mechanism):
     @classmethod
     def dct(cls, side: int, keep: int, mechanism: Mechanism) -> "LinearMap":
         """The keep x keep lowest frequencies (orthonormal DCT-II) of side x side images."""
-        side, keep = checks.positive_int("side", side), checks.positive_int("keep", keep)
-        if keep > side:
-            raise ValueError(f"keep is {keep}, but {side} x {side} images have {side} frequencies")
-        lowest = scipy.fft.dct(np.eye(side), axis=0, norm="ortho")[:keep]
-        return cls(np.kron(lowest, lowest), mechanism)
+        return cls(low_frequencies(side, keep), mechanism)
 
     @classmethod
     def block_average(cls, side: int, block: int, mechanism: Mechanism) -> "LinearMap":
@@ -63,6 +60,9 @@ class LinearMap(Mechanism):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mechanism.forward(self.features.clip(x @ self.matrix.T.to(x)))
+
+    def heated(self, times: float) -> tuple[Cost, float]:
+        return self.mechanism.heated(times)
 
     def report_dim(self, d: int) -> int:
         return self.mechanism.report_dim(len(self.matrix))

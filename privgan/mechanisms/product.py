@@ -23,6 +23,15 @@ class BlockCost(Cost):
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return sum(cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
 
+    def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
+        """The blocks' own reduced costs: a wide block's may be much smaller than its cost."""
+        total, offset = storage.zero_(), 0.0
+        for s, cost, reg in self.blocks:
+            part, own = cost.reduced_in(x[:, s], y[:, s], storage.new_empty(storage.shape))
+            total.add_(part, alpha=1 / reg)
+            offset = offset + own / reg
+        return total, offset
+
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         parts = [cost.gradient(x[:, s], y[:, s], plan) / reg for s, cost, reg in self.blocks]
         return torch.cat(parts, 1)
@@ -49,9 +58,7 @@ class Product(Mechanism):
             width = mechanism.report_dim(columns.stop - columns.start)
             self.reports.append(slice(start, start + width))
             start += width
-        pairs = zip(self.reports, self.blocks, strict=True)
-        self.cost = BlockCost([(reports, m.cost, m.reg) for reports, (_, m) in pairs])
-        self.reg = 1.0
+        self.cost, self.reg = self.heated(1.0)
         self.noise = f"independent on {len(self.blocks)} blocks of columns"
 
     @classmethod
@@ -84,6 +91,10 @@ class Product(Mechanism):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
+
+    def heated(self, times: float) -> tuple[Cost, float]:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        return BlockCost([(reports, *m.heated(times)) for reports, (_, m) in pairs]), 1.0
 
     def report_dim(self, d: int) -> int:
         return self.reports[-1].stop

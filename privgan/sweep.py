@@ -1,0 +1,46 @@
+"""Independent trainings side by side, one thread each, resumable one by one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from privgan.checkpoint import History
+from privgan.training import fit
+
+
+def fit_all(
+    trainings: Mapping[str, Mapping[str, Any]],
+    *,
+    jobs: int | None = None,
+    checkpoint_dir: str = "",
+) -> dict[str, History]:
+    """`fit` for every entry of ``trainings``: its name, and the arguments of `fit`.
+
+    The generators are trained in place. jobs: trainings at a time, by default as many as torch
+    has threads, and one on a CUDA device; each runs on one thread, so the results do not depend
+    on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+    """
+    if jobs is None:
+        jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
+    calls = []
+    for name, settings in trainings.items():
+        save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
+        calls.append(delayed(_trained)({"progress": False, **settings, **save}))
+    results = Parallel(n_jobs=jobs)(calls)
+    for settings, (weights, _) in zip(trainings.values(), results, strict=True):
+        settings["generator"].load_state_dict(weights)
+        settings["generator"].eval()
+    return {name: history for name, (_, history) in zip(trainings, results, strict=True)}
+
+
+def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        history = fit(**settings)
+    finally:
+        torch.set_num_threads(threads)
+    return settings["generator"].state_dict(), history

@@ -1,0 +1,40 @@
+import torch
+
+import privgan as pg
+
+MECH = pg.Gaussian(0.3)
+REPORTS = MECH.privatize(pg.data.circle(600, seed=0), seed=1)
+
+
+def trainings():
+    shared = {"loss": pg.EntropicLoss.matched(MECH), "steps": 6, "batch_size": 64}
+    return {
+        f"seed {seed}": {
+            "generator": pg.MLP(2, 2, hidden=(8,), seed=seed),
+            "reports": REPORTS,
+            "seed": seed,
+            **shared,
+        }
+        for seed in range(3)
+    }
+
+
+def outputs(sweep):
+    return [settings["generator"].sample(5, seed=0) for settings in sweep.values()]
+
+
+def test_side_by_side_is_one_after_the_other(tmp_path):
+    one, two, alone = trainings(), trainings(), trainings()
+    first = pg.fit_all(one, jobs=1)
+    second = pg.fit_all(two, jobs=2, checkpoint_dir=str(tmp_path))
+    pg.fit(**alone["seed 1"])
+    assert list(first) == list(second) == ["seed 0", "seed 1", "seed 2"]
+    assert all(first[name].loss == second[name].loss for name in first)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(one), outputs(two), strict=True))
+    assert torch.allclose(outputs(one)[1], outputs(alone)[1], atol=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {f"seed {s}.pt" for s in range(3)}
+    again = trainings()
+    assert pg.fit_all(again, jobs=1, checkpoint_dir=str(tmp_path))["seed 2"].seconds == (
+        second["seed 2"].seconds
+    )
+    assert torch.equal(outputs(again)[2], outputs(two)[2])
