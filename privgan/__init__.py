@@ -35,6 +35,7 @@ from privgan.metrics import (
     w2,
     w2_floor,
 )
+from privgan.pretrained import load
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.release import release
 from privgan.reports import Reports, simulate
@@ -93,6 +94,7 @@ __all__ = [
     "gaussian_mu",
     "identifiability",
     "largest_allowed_scale",
+    "load",
     "low_frequencies",
     "plotting",
     "precision_recall",

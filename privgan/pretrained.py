@@ -1,0 +1,42 @@
+"""Generators that the notebooks trained, kept with the package in half precision."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from privgan.decoders import Labelled
+from privgan.files import write_atomically
+from privgan.generators import MLP
+
+FOLDER = Path(__file__).with_name("weights")
+
+
+def load(name: str) -> Labelled:
+    """The kept generator ``name``: digits with their labels, ready for ``sample``.
+
+    ``mnist_gaussian_1`` was trained on MNIST images with Gaussian noise of std 1 on every pixel and
+    labels through randomized response at epsilon 2. ``about`` says which notebook made it.
+    Raises ValueError, listing the names there are, for any other.
+    """
+    path = FOLDER / f"{name}.pt"
+    if not path.exists():
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.pt")))
+        raise ValueError(f"there is no kept generator {name!r}; there are {names}")
+    kept = torch.load(path, weights_only=True)
+    model = Labelled(MLP(**kept["network"]), kept["k"])
+    model.load_state_dict(kept["weights"])  # into float32
+    model.about = kept["about"]
+    return model.eval()
+
+
+def keep(model: Labelled, network: dict[str, Any], path: Path, about: dict[str, Any]) -> None:
+    """Write ``model``, whose decoder is ``MLP(**network)``, so that `load` finds it in `FOLDER`."""
+    weights = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+    buffer = io.BytesIO()
+    torch.save({"network": network, "k": model.k, "weights": weights, "about": about}, buffer)
+    write_atomically(path, buffer.getvalue(), "generator")
