@@ -33,8 +33,17 @@ def test_the_ten_lines_run(tmp_path, monkeypatch):
     assert np.load("generated.npy").shape[1] == 2
 
 
-def test_the_mixed_table_runs(capsys):
+def test_the_kept_digits_are_drawn():
     block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    import privgan as pg
+
+    exec(block, names := {"pg": pg})
+    assert names["records"].shape == (100, 794)
+    assert names["sevens"].shape == (20, 784)
+
+
+def test_the_mixed_table_runs(capsys):
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[2]
     import privgan as pg
 
     exec(block, names := {"pg": pg})
