@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from privgan.decoders import Labelled
+from privgan.decoders import ConvDecoder, Labelled
 from privgan.files import write_atomically
-from privgan.generators import MLP
 
 FOLDER = Path(__file__).with_name("weights")
 
@@ -25,18 +24,22 @@ def load(name: str) -> Labelled:
         names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.pt")))
         raise ValueError(f"there is no kept generator {name!r}; there are {names}")
     kept = torch.load(path, weights_only=True)
-    model = Labelled(MLP(**kept["network"]), kept["k"])
+    model = Labelled(ConvDecoder(kept["latent_dim"], kept["side"]), kept["k"])
     model.load_state_dict(kept["weights"])  # into float32
     model.about = kept["about"]
     return model.eval()
 
 
-def keep(model: Labelled, network: dict[str, Any], path: Path, about: dict[str, Any]) -> None:
-    """Write ``model``, whose decoder is ``MLP(**network)``, so that `load` finds it in `FOLDER`."""
+def keep(model: Labelled, path: str | Path, about: dict[str, Any]) -> None:
+    """Write ``model``, whose decoder is a `ConvDecoder` of the usual widths, for `load`.
+
+    A file in `FOLDER` is found by its name. about: what made it, in plain types.
+    """
     weights = {
         name: value.half() if value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
+    shape = {"latent_dim": model.latent_dim, "side": round(model.decoder.out_dim**0.5)}
     buffer = io.BytesIO()
-    torch.save({"network": network, "k": model.k, "weights": weights, "about": about}, buffer)
-    write_atomically(path, buffer.getvalue(), "generator")
+    torch.save({**shape, "k": model.k, "weights": weights, "about": about}, buffer)
+    write_atomically(Path(path), buffer.getvalue(), "generator")

@@ -149,3 +149,16 @@ GOOD = torch.eye(3)
 def test_bad_input_is_named(mech, call, error, message):
     with pytest.raises(error, match=message):
         call(mech)
+
+
+@pytest.mark.parametrize(
+    "mech", [pg.RandomizedResponse(4, 0.4), pg.UnaryEncoding(4, 0.5, 0.2)], ids=repr
+)
+def test_unbiased_rows_average_to_the_record(mech):
+    category = torch.arange(4).repeat(50_000)
+    rows = mech.unbiased(mech.privatize(torch.eye(4)[category], seed=0))
+    means = torch.stack([rows[category == c].mean(0) for c in range(4)])
+    # std of a row's entry is below 0.5 / (0.5 - 0.2); of a mean of 50 000 of them, below 0.01
+    assert (means - torch.eye(4)).abs().max() < 0.04
+    with pytest.raises(ValueError, match="y has 3 columns"):
+        mech.unbiased(torch.eye(3))

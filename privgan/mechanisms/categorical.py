@@ -50,6 +50,8 @@ class CategoryCost(Cost):
 class Categorical(Mechanism):
     """A channel from one of ``k`` categories to rows of ``k`` bits."""
 
+    rates: tuple[float, float]  # of ones: of the record's own category's bit, of any other's
+
     def __init__(self, k: int, hit: float, miss: float):
         self.cost, self.reg = CategoryCost(hit, miss), 1.0
         self.k = self.dim = k
@@ -61,6 +63,17 @@ class Categorical(Mechanism):
     def heated(self, times: float) -> tuple[Cost, float]:
         """The matched one: a category is what keeps the parts of a softened coupling apart."""
         return self.cost, self.reg
+
+    def unbiased(self, y: Tensor) -> Tensor:
+        """Rows (n, k) whose mean, given a record, is its one-hot row: (y - other) / (own - other).
+
+        Their mean estimates the frequencies; averages of other columns with column c as weights
+        estimate averages over the records of category c. Wang et al., "Locally differentially
+        private protocols for frequency estimation", 2017.
+        """
+        self._check_alphabet("y", y)
+        own, other = self.rates
+        return (y - other) / (own - other)
 
     def grid(self, bins: int) -> Tensor:
         """The alphabet's one-hot rows, however many bins."""
@@ -118,6 +131,7 @@ class RandomizedResponse(Categorical):
             )
         other = (1 - self.keep) / (k - 1)
         super().__init__(k, self.keep, other)
+        self.rates = self.keep, other
         self.noise = f"{self.keep:.4g} true, each of the other {k - 1} categories {other:.4g}"
         self.recovery = _recovery(self.keep, other)
 
@@ -163,6 +177,7 @@ class UnaryEncoding(Categorical):
                 f"flip must be below keep, or reports say nothing; got {flip!r} and {keep!r}"
             )
         super().__init__(k, self.keep / self.flip, (1 - self.keep) / (1 - self.flip))
+        self.rates = self.keep, self.flip
         self.noise = f"the true bit is 1 with probability {self.keep:.4g}, others {self.flip:.4g}"
         self.recovery = _recovery(self.keep, self.flip)
 
