@@ -67,6 +67,19 @@ def _generator(n: int, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+# --- Laws in any dimension, (n, d) -----------------------------------------------------------
+
+
+def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
+    """Independent centred normal columns, one for every entry of ``std``."""
+    return torch.randn((n, len(std)), generator=_generator(n, seed)) * torch.tensor(std)
+
+
+def cauchy(n: int, *, dim: int, seed: int) -> Tensor:
+    """Independent standard Cauchy columns: no mean, no variance."""
+    return torch.empty((n, dim)).cauchy_(generator=_generator(n, seed))
+
+
 # --- Categories -----------------------------------------------------------------------------
 
 
