@@ -75,9 +75,12 @@ def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
     return torch.randn((n, len(std)), generator=_generator(n, seed)) * torch.tensor(std)
 
 
-def cauchy(n: int, *, dim: int, seed: int) -> Tensor:
-    """Independent standard Cauchy columns: no mean, no variance."""
-    return torch.empty((n, dim)).cauchy_(generator=_generator(n, seed))
+def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
+    """Independent Student t columns: moments below ``dof`` exist; 1 is Cauchy's law."""
+    draws = np.random.default_rng(seed).standard_t(
+        checks.positive("dof", dof), (checks.positive_int("n", n), dim)
+    )
+    return torch.from_numpy(draws).float()
 
 
 # --- Categories -----------------------------------------------------------------------------
