@@ -76,11 +76,14 @@ def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
 
 
 def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
-    """Independent Student t columns: moments below ``dof`` exist; 1 is Cauchy's law."""
+    """Independent Student t columns: moments below ``dof`` exist; 1 is Cauchy's law.
+
+    In float64: costs between the extremes of heavy tails overflow float32.
+    """
     draws = np.random.default_rng(seed).standard_t(
         checks.positive("dof", dof), (checks.positive_int("n", n), dim)
     )
-    return torch.from_numpy(draws).float()
+    return torch.from_numpy(draws)
 
 
 # --- Categories -----------------------------------------------------------------------------

@@ -113,6 +113,24 @@ def matched_bias(variance: float, sigma: float, dim: int) -> float:
     return 2 * sigma**2 * float((np.exp(copies + m * np.log(r)) / (1 - r**m)).sum())
 
 
+def gaussian_excess(
+    mean: np.ndarray, covariance: np.ndarray, truth: np.ndarray, sigma: float
+) -> float:
+    """Matched loss of N(mean, covariance), less that of the raw law N(0, truth): >= 0.
+
+    A shift of the mean adds its square and leaves the best coupling as it is.
+    """
+    reports, reg = truth + sigma**2 * np.eye(len(truth)), 2 * sigma**2
+    value, least = (gaussian_entropic_value(a, reports, reg) for a in (covariance, truth))
+    return value + float(mean @ mean) - least
+
+
+def fitted_gaussian(y: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance that fit reports (n, d) best: theirs, less sigma^2 an eigenvalue."""
+    eigenvalues, axes = np.linalg.eigh(np.cov(y.T, bias=True))
+    return y.mean(0), axes * np.clip(eigenvalues - sigma**2, 0, None) @ axes.T
+
+
 def gaussian_fit_excess(variance: float, sigma: float, dim: int) -> float:
     """n times the mean excess loss of the Gaussian with the mean of n reports and their covariance
     less sigma^2 I, as n grows; the raw law is N(0, variance I).

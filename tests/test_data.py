@@ -171,6 +171,7 @@ def test_laws_in_any_dimension():
     assert x.std(0).tolist() == pytest.approx([1.0, 0.5, 2.0], rel=0.03)
     tails = data.student(20_000, dof=1.0, dim=2, seed=0)
     assert tails.shape == (20_000, 2)
+    assert tails.dtype == torch.float64
     assert (tails.abs() < 1).double().mean().item() == pytest.approx(0.5, abs=0.02)
     for draw in (partial(data.normal, std=(1.0,)), partial(data.student, dof=3.0, dim=1)):
         assert torch.equal(draw(7, seed=1), draw(7, seed=1))

@@ -5,7 +5,7 @@ import oracles
 import pytest
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment, minimize
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 RNG = np.random.default_rng(0)
 
@@ -96,16 +96,45 @@ def test_bias_and_fluctuation_are_those_of_repeated_solves():
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_excess_of_a_fitted_gaussian_is_that_of_simulated_fits(sigma):
     d, n, repeats = 2, 4000, 400
-    b = 1 + sigma**2
     excess = []
-    truth = oracles.gaussian_entropic_value(np.eye(d), b * np.eye(d), 2 * sigma**2)
     for _ in range(repeats):
-        y = RNG.normal(size=(n, d)) * np.sqrt(b)
-        fitted = np.cov(y.T, bias=True) - sigma**2 * np.eye(d)
-        value = oracles.gaussian_entropic_value(fitted, b * np.eye(d), 2 * sigma**2)
-        excess.append(value + (y.mean(0) ** 2).sum() - truth)
+        y = RNG.normal(size=(n, d)) * np.sqrt(1 + sigma**2)
+        excess.append(oracles.gaussian_excess(*oracles.fitted_gaussian(y, sigma), np.eye(d), sigma))
     predicted = oracles.gaussian_fit_excess(1.0, sigma, d) / n
     assert np.mean(excess) == pytest.approx(predicted, rel=0.15)
+
+
+def test_excess_is_least_at_the_truth_and_a_shift_adds_its_square():
+    truth, sigma = covariance(3, 6), 0.7
+    zero, shift = np.zeros(3), np.array([0.3, -0.2, 0.1])
+    assert oracles.gaussian_excess(zero, truth, truth, sigma) == 0
+    for seed in range(5):
+        near = truth + 0.05 * covariance(3, seed)
+        assert oracles.gaussian_excess(zero, near, truth, sigma) > 0
+    x, p = grid(1.0, 301)
+    y, q = grid(2.0, 301)
+    moved = [
+        oracles.log_domain_sinkhorn((x[:, None] + s - y) ** 2, 2.0, p, q, tol=1e-10)
+        for s in (0.0, 0.5)
+    ]
+    values = [p @ f + q @ g for f, g in moved]
+    assert values[1] - values[0] == pytest.approx(0.25, abs=1e-8)
+    assert oracles.gaussian_excess(shift, truth, truth, sigma) == pytest.approx(shift @ shift)
+
+
+def test_fitted_gaussian_is_the_likeliest():
+    y, sigma = RNG.normal(size=(200, 2)) * [1.5, 0.6] + [0.5, 0.0], 0.8
+
+    def nll(flat):
+        root = flat[2:].reshape(2, 2)
+        b = root @ root.T + sigma**2 * np.eye(2)
+        return -multivariate_normal(flat[:2], b).logpdf(y).mean()
+
+    best = minimize(nll, [0, 0, 1, 0, 0, 1], tol=1e-10).x
+    mean, covariance = oracles.fitted_gaussian(y, sigma)
+    root = best[2:].reshape(2, 2)
+    assert mean == pytest.approx(best[:2], abs=1e-3)
+    assert covariance == pytest.approx(root @ root.T, abs=2e-3)
 
 
 def test_sorting_solves_the_assignment_on_a_line():
