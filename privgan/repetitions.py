@@ -53,9 +53,13 @@ def sampled_losses(
     jobs = torch.get_num_threads() if jobs is None else checks.positive_int("jobs", jobs)
     one = Memory(checkpoint_dir or None, verbose=0).cache(_solved)
     cells = [(n, r) for n in sorted(repeats, reverse=True) for r in range(repeats[n])]
-    found = Parallel(n_jobs=jobs)(
-        delayed(one)(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells
-    )
+    with warnings.catch_warnings():
+        # The solver keeps memory between solves; joblib takes it for a leak, and replaces a
+        # worker between two cells. None is lost.
+        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+        found = Parallel(n_jobs=jobs)(
+            delayed(one)(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells
+        )
     unsolved = sum(not converged for _, converged in found)
     if unsolved:
         warnings.warn(
