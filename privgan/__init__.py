@@ -38,6 +38,7 @@ from privgan.metrics import (
 from privgan.pretrained import load
 from privgan.privacy import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.release import release
+from privgan.repetitions import Rate, draw_reports, rate, sampled_losses
 from privgan.reports import Reports, simulate
 from privgan.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
 from privgan.sinkhorn import SinkhornResult, sinkhorn, sinkhorn_samples
@@ -74,6 +75,7 @@ __all__ = [
     "Piecewise",
     "Product",
     "RandomizedResponse",
+    "Rate",
     "Reports",
     "ScaleEstimate",
     "SinkhornDivergence",
@@ -84,6 +86,7 @@ __all__ = [
     "accuracy",
     "audit",
     "data",
+    "draw_reports",
     "estimate_scale",
     "fit",
     "fit_all",
@@ -98,9 +101,11 @@ __all__ = [
     "low_frequencies",
     "plotting",
     "precision_recall",
+    "rate",
     "release",
     "report_log_likelihood",
     "report_nll",
+    "sampled_losses",
     "simulate",
     "sinkhorn",
     "sinkhorn_samples",

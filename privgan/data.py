@@ -67,6 +67,25 @@ def _generator(n: int, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+# --- Laws in any dimension, (n, d) -----------------------------------------------------------
+
+
+def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
+    """Independent centred normal columns, one for every entry of ``std``."""
+    return torch.randn((n, len(std)), generator=_generator(n, seed)) * torch.tensor(std)
+
+
+def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
+    """Independent Student t columns: moments below ``dof`` exist; 1 is Cauchy's law.
+
+    In float64: costs between the extremes of heavy tails overflow float32.
+    """
+    draws = np.random.default_rng(seed).standard_t(
+        checks.positive("dof", dof), (checks.positive_int("n", n), dim)
+    )
+    return torch.from_numpy(draws)
+
+
 # --- Categories -----------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 import gzip
 import math
+from functools import partial
 
 import numpy as np
 import pooch
@@ -161,3 +162,17 @@ def test_a_folder_that_cannot_be_written_is_not_mistaken_for_no_network(tiny_mni
 
 def test_arrays_are_owned_and_writable():
     assert np.asarray(data.digits("test").pixels).flags.writeable
+
+
+def test_laws_in_any_dimension():
+    x = data.normal(20_000, std=(1.0, 0.5, 2.0), seed=0)
+    assert x.shape == (20_000, 3)
+    assert x.dtype == torch.float32
+    assert x.std(0).tolist() == pytest.approx([1.0, 0.5, 2.0], rel=0.03)
+    tails = data.student(20_000, dof=1.0, dim=2, seed=0)
+    assert tails.shape == (20_000, 2)
+    assert tails.dtype == torch.float64
+    assert (tails.abs() < 1).double().mean().item() == pytest.approx(0.5, abs=0.02)
+    for draw in (partial(data.normal, std=(1.0,)), partial(data.student, dof=3.0, dim=1)):
+        assert torch.equal(draw(7, seed=1), draw(7, seed=1))
+        assert not torch.equal(draw(7, seed=1), draw(7, seed=2))

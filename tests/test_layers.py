@@ -31,7 +31,7 @@ LAYERS = [
     {"attack", "extremes", "goodness"},
     {"reports", "sinkhorn"},
     {"identifiability", "losses", "metrics", "pretrained", "release"},
-    {"training", "execute"},
+    {"training", "execute", "repetitions"},
     {"audit", "scale", "sweep"},
     {"__init__"},
 ]

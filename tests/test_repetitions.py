@@ -1,0 +1,79 @@
+from functools import partial
+
+import pytest
+import torch
+
+import privgan as pg
+
+MECH = pg.Gaussian(1.0)
+RAW = partial(pg.data.normal, std=(1.0, 0.5))
+REPORTS = partial(pg.draw_reports, RAW, MECH)
+LOSS = pg.EntropicLoss.matched(MECH)
+REPEATS = {20: 4, 40: 3}
+
+
+def test_values_do_not_depend_on_jobs_or_folder_and_are_looked_up_again(tmp_path):
+    alone = pg.sampled_losses(LOSS, RAW, REPORTS, REPEATS, jobs=1)
+    kept = pg.sampled_losses(LOSS, RAW, REPORTS, REPEATS, jobs=2, checkpoint_dir=str(tmp_path))
+    files = sorted(tmp_path.rglob("output.pkl"))
+    assert len(files) == 7
+    dates = [path.stat().st_mtime_ns for path in files]
+    more = REPEATS | {40: 5}
+    again = pg.sampled_losses(LOSS, RAW, REPORTS, more, jobs=1, checkpoint_dir=str(tmp_path))
+    assert [path.stat().st_mtime_ns for path in files] == dates
+    assert {n: len(v) for n, v in again.items()} == more
+    for n in REPEATS:
+        # To rounding: float32 sums may depend on where a process's memory happens to lie.
+        assert torch.allclose(alone[n], kept[n], rtol=1e-6)
+        assert torch.equal(kept[n], again[n][: REPEATS[n]])
+    assert len(set(torch.cat(list(again.values())).tolist())) == 9
+
+
+def test_another_loss_meets_the_same_reports_and_is_kept_apart(tmp_path):
+    seen = []
+
+    class Spy(pg.ExactLoss):
+        def solve(self, x, y, a=None):
+            seen.append(y)
+            return super().solve(x, y, a)
+
+    for draw_x in (RAW, REPORTS):
+        pg.sampled_losses(Spy(pg.SquaredL2()), draw_x, REPORTS, {10: 2}, jobs=1)
+    first, second = seen[:2], seen[2:]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(*first)
+    values = [
+        pg.sampled_losses(loss, RAW, REPORTS, {10: 2}, jobs=1, checkpoint_dir=str(tmp_path))[10]
+        for loss in (LOSS, pg.EntropicLoss(pg.SquaredL2(), 1.0))
+    ]
+    assert not torch.equal(*values)
+
+
+def test_reports_have_noise_of_their_own():
+    x, y = RAW(5000, seed=3), REPORTS(5000, seed=3)
+    assert torch.equal(y, REPORTS(5000, seed=3))
+    assert y.var(0).tolist() == pytest.approx([2.0, 1.25], rel=0.1)
+    assert abs(torch.corrcoef(torch.stack([x[:, 0], y[:, 0]]))[0, 1]) < 0.1
+
+
+def test_unsolved_repetitions_are_reported():
+    hasty = pg.EntropicLoss(pg.SquaredL2(), 0.01, tol=1e-6, max_iter=1)
+    with pytest.warns(RuntimeWarning, match="2 of 2 solves"):
+        pg.sampled_losses(hasty, RAW, REPORTS, {30: 2}, jobs=1)
+
+
+def test_rate_of_a_known_power_and_its_interval():
+    generator = torch.Generator().manual_seed(0)
+    sizes = (100, 300, 1000, 3000)
+    inside = 0
+    for seed in range(40):
+        errors = {n: 3.0 * n**-0.5 * torch.randn(30, generator=generator) for n in sizes}
+        found = pg.rate(errors, seed=seed)
+        assert found.low < found.slope < found.high
+        inside += found.low <= -0.5 <= found.high
+    assert 33 <= inside <= 40
+    exact = pg.rate({n: torch.full((5,), 2.0 / n) for n in sizes})
+    assert [exact.slope, exact.low, exact.high] == pytest.approx([-1.0] * 3)
+    assert str(exact) == "-1.00 (-1.00 to -1.00)"
+    with pytest.raises(ValueError, match="two"):
+        pg.rate({100: torch.ones(3)})
