@@ -71,7 +71,8 @@ def linear_gaussian_information(s: np.ndarray, reg: float, latent_dim: int | Non
 
 def gaussian_w2(a: np.ndarray, b: np.ndarray) -> float:
     """W2 between N(0, a) and N(0, b): its square is tr a + tr b - 2 tr (a^1/2 b a^1/2)^1/2."""
-    values, vectors = np.linalg.eigh(np.asarray(a, float))
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
     return float(np.sqrt(max(np.trace(a) + np.trace(b) - 2 * cross, 0.0)))
