@@ -81,11 +81,11 @@ def test_a_trained_couplings_noise_does_not_know_the_generated_point(kind):
     for role, source in (("matched", mech), ("mismatched", wrong)):
         loss = pg.EntropicLoss(source.cost, source.reg, tol=1e-3)
         model = pg.MLP(1, 1, hidden=(64, 64))
-        pg.fit(model, y, loss, steps=250, batch_size=800, lr=3e-3, average=0.97, progress=False)
-        x = model.sample(2000, seed=2).sort(0).values
+        pg.fit(model, y, loss, steps=500, batch_size=1000, lr=3e-3, average=0.98, progress=False)
+        x = model.sample(4000, seed=2).sort(0).values
         plan = pg.sinkhorn_samples(x, y[:4000], loss.cost, loss.reg, tol=1e-4).plan()
         worst[role] = 0.0
-        for quarter in np.array_split(np.arange(2000), 4):
+        for quarter in np.array_split(np.arange(4000), 4):
             noise = (y[:4000].T - x[quarter]).numpy()
             mass = np.histogram(noise, np.r_[-np.inf, bins], weights=plan[quarter].numpy())[0]
             gap = abs(mass.cumsum() / plan[quarter].sum().item() - density.cdf(bins)).max()
