@@ -43,6 +43,41 @@ def gaussian_channel(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
     return np.exp(log_density - logsumexp(log_density, axis=1, keepdims=True))
 
 
+def linear_gaussian_minimiser(
+    s: np.ndarray, reg: float, latent_dim: int | None = None
+) -> np.ndarray:
+    """Eigenvalues of the minimiser's covariance, for Gaussian reports and the squared L2 cost.
+
+    s: eigenvalues of Cov(Y), (d,). Over all laws of X the least entropic loss is the least
+    E|X - Y|^2 + reg I(X; Y) over channels from Y to X: Gaussian rate-distortion at slope reg.
+    In Cov(Y)'s eigenbasis each direction minimises D + reg/2 log(s_i / D) over 0 < D <= s_i, at
+    D = min(s_i, reg/2), and leaves X the variance s_i - D = max(s_i - reg/2, 0) (reverse
+    water-filling; Cover and Thomas, theorem 10.3.3). What a direction gains over D = s_i grows
+    with s_i, so a generator with fewer latents than that keeps the largest ``latent_dim``.
+    """
+    s = np.asarray(s, float)
+    kept = np.argsort(-s, kind="stable")[: len(s) if latent_dim is None else latent_dim]
+    variances = np.zeros_like(s)
+    variances[kept] = np.maximum(s[kept] - reg / 2, 0.0)
+    return variances
+
+
+def linear_gaussian_information(s: np.ndarray, reg: float, latent_dim: int | None = None) -> float:
+    """I(X; Y) in nats at that minimiser: the sum of 1/2 log(s_i / (reg/2)) over kept directions."""
+    s = np.asarray(s, float)
+    kept = s[linear_gaussian_minimiser(s, reg, latent_dim) > 0]
+    return float(0.5 * np.log(2 * kept / reg).sum())
+
+
+def gaussian_w2(a: np.ndarray, b: np.ndarray) -> float:
+    """W2 between N(0, a) and N(0, b): its square is tr a + tr b - 2 tr (a^1/2 b a^1/2)^1/2."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    values, vectors = np.linalg.eigh(a)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    cross = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
+    return float(np.sqrt(max(np.trace(a) + np.trace(b) - 2 * cross, 0.0)))
+
+
 def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     """The law whose reports through ``channel`` (k, m) are likeliest to be as they are, by EM.
 
