@@ -11,6 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,6 +58,18 @@ class SinkhornResult:
         if self._density is None:
             raise ValueError("a streamed problem has no stored plan; solve with backend='dense'")
         return self._density()
+
+    def information(self) -> float:
+        """Mutual information of the coupling, KL(P || a b^T), nats; NaN for a streamed problem.
+
+        No plan between n and m points can hold more than log min(n, m). Where it comes near that,
+        the samples are too few for what a report tells, and the value is biased upwards.
+        """
+        if self._density is None:
+            return math.nan
+        plan = self.plan().double()
+        product = plan.sum(1)[:, None] * plan.sum(0)
+        return torch.special.xlogy(plan, plan / product.clamp_min(1e-300)).sum().item()
 
 
 def sinkhorn(

@@ -164,6 +164,8 @@ def fit(
                 if kept_out and (done or (step + 1) % nll_every == 0):
                     x = _finite((mean or generator).sample(NLL_POINTS, seed=seed))
                     history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
+                    if not math.isnan(nats := solved.information()):
+                        history.information.append((step + 1, nats))
                     if keep_best:
                         run.note_best(history.nll[-1][1], mean or generator)
                 now = time.perf_counter()

@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_history_has_an_entry_a_step_and_goes_to_json():
     assert all(history.converged)
     assert max(history.error) <= LOSS.tol
     assert history.nll[-1][0] == 12
+    assert [step for step, _ in history.information] == [step for step, _ in history.nll]
+    assert all(0 < nats < math.log(64) for _, nats in history.information)
+    assert not fit(model(), loss=pg.SinkhornDivergence.matched(MECH)).information
     assert history.seconds > 0
     assert json.loads(json.dumps(asdict(history)))["device"] == history.device
 
