@@ -60,16 +60,12 @@ class SinkhornResult:
         return self._density()
 
     def information(self) -> float:
-        """Mutual information of the coupling, KL(P || a b^T), nats; NaN for a streamed problem.
-
-        No plan between n and m points can hold more than log min(n, m). Where it comes near that,
-        the samples are too few for what a report tells, and the value is biased upwards.
-        """
+        """KL(P || a b^T), nats, at most log min(n, m); NaN for a streamed problem."""
         if self._density is None:
             return math.nan
         plan = self.plan().double()
-        product = plan.sum(1)[:, None] * plan.sum(0)
-        return torch.special.xlogy(plan, plan / product.clamp_min(1e-300)).sum().item()
+        product = (plan.sum(1)[:, None] * plan.sum(0)).clamp_min(1e-300)
+        return torch.special.xlogy(plan, plan / product).sum().item()
 
 
 def sinkhorn(
