@@ -253,6 +253,29 @@ def test_a_few_reports_still_leave_one_to_follow():
     assert len(fit(model(), REPORTS[:6], batch_size=5).nll) > 0
 
 
+def test_generated_points_may_outnumber_reports(tmp_path):
+    sizes = []
+    loss = pg.EntropicLoss.matched(MECH)
+    original = loss.solve
+    loss.solve = lambda x, y, a: sizes.append((len(x), len(y))) or original(x, y, a)
+    fit(model(), loss=loss, generated=96, steps=2, checkpoint=tmp_path / "run.pt")
+    assert sizes == [(96, 64)] * 2
+    with pytest.raises(ValueError, match="belongs to another training: its generated"):
+        fit(model(), loss=loss, generated=97, steps=2, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="generated must be at least 1"):
+        fit(model(), generated=0)
+
+
+def test_half_precision_is_refused_by_name():
+    with pytest.raises(TypeError, match="float16; convert it to float32 or float64"):
+        fit(model().half())
+
+
+def test_a_vanishing_reg_is_refused_by_name():
+    with pytest.raises(ValueError, match="reg is too small"):
+        fit(model(), loss=pg.EntropicLoss(pg.SquaredL2(), 1e-40))
+
+
 def test_not_converging_warns_once_and_is_recorded():
     loss = pg.EntropicLoss(pg.SquaredL2(), 1e-3, tol=1e-6, max_iter=1)
     with pytest.warns(RuntimeWarning, match="step 0: Sinkhorn stopped at marginal error") as caught:
