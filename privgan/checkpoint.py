@@ -20,7 +20,9 @@ class History:
     loss: batch loss, cost units. error: Sinkhorn's L1 marginal error, mass. n_iter: its
     iterations. converged: whether error reached the loss's tolerance. nll: pairs of
     (step, held-out report NLL in nats per report), a few for each training; empty when no
-    mechanism is known. seconds: time spent in steps, summed over resumed runs.
+    mechanism is known. information: pairs of (step, nats that the batch's plan carries), as
+    often; near log batch_size the batch is too small for what a report tells, and the loss is
+    biased. seconds: time spent in steps, summed over resumed runs.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -28,6 +30,7 @@ class History:
     n_iter: list[int] = field(default_factory=list)
     converged: list[bool] = field(default_factory=list)
     nll: list[tuple[int, float]] = field(default_factory=list)
+    information: list[tuple[int, float]] = field(default_factory=list)
     seconds: float = 0.0
     device: str = "cpu"
 

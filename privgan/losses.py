@@ -4,6 +4,7 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 ``loss.solve(x, y)`` for the value together with how well it was solved.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,6 +27,10 @@ class Solved(Protocol):
     error: float
     n_iter: int
     converged: bool
+
+    def information(self) -> float:
+        """Nats that the coupling carries; NaN where that is not known."""
+        ...
 
 
 class Loss(ABC):
@@ -98,6 +103,10 @@ class Value:
     converged: bool
     error: float = 0.0
     n_iter: int = 1
+
+    def information(self) -> float:
+        """Not known: there are several plans behind it, or one without entropy."""
+        return math.nan
 
 
 class SinkhornDivergence(EntropicLoss):

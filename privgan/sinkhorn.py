@@ -11,7 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
-import threading
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,14 +23,12 @@ from privgan import checks
 from privgan.costs import Cost
 from privgan.dense import DenseHalfSteps
 from privgan.semidual import Solution, solve
+from privgan.storage import kept
 from privgan.streaming import CompiledHalfSteps, StreamingHalfSteps
 from privgan.triton_streaming import TritonHalfSteps
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
 DENSE_BYTES = 2**30
-# Storage of this many entries is kept from one solve to the next: on a CPU, mapping fresh
-# memory costs as much as filling it.
-KEEP_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,14 @@ class SinkhornResult:
         if self._density is None:
             raise ValueError("a streamed problem has no stored plan; solve with backend='dense'")
         return self._density()
+
+    def information(self) -> float:
+        """KL(P || a b^T), nats, at most log min(n, m); NaN for a streamed problem."""
+        if self._density is None:
+            return math.nan
+        plan = self.plan().double()
+        product = (plan.sum(1)[:, None] * plan.sum(0)).clamp_min(1e-300)
+        return torch.special.xlogy(plan, plan / product).sum().item()
 
 
 def sinkhorn(
@@ -90,7 +96,7 @@ def sinkhorn(
     a, b = _weights("a", a, n, cost), _weights("b", b, m, cost)
     with torch.no_grad():
         matrix = cost.detach().contiguous()
-        steps = DenseHalfSteps(matrix, reg, a.double(), b.double(), _storage("kernel", cost, n, m))
+        steps = DenseHalfSteps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
         psi = _start(init, reg, cost, m)
         psi = steps.start() if psi is None else psi
         solution = solve(steps, psi, a.double(), b.double(), tol, max_iter)
@@ -141,12 +147,12 @@ def _dense(x, y, cost, reg, a, b, tol):
     """Half-steps on a stored matrix, what it lacks in y alone, and how to form it again."""
     n, m = len(x), len(y)
     points = x, y
-    matrix, offset = cost.reduced_in(*points, _storage("cost", x, n, m))
+    matrix, offset = cost.reduced_in(*points, kept("cost", x, n, m))
     if x.dtype == torch.float32 and _rounding(matrix, reg) > tol:
         # Float32 costs this many times larger than reg could not support the tolerance.
         points = x.double(), y.double()
         matrix, offset = cost.reduced_in(*points, points[0].new_empty((n, m)))
-    kernel = _storage("kernel", x, n, m)
+    kernel = kept("kernel", x, n, m)
     steps = DenseHalfSteps(matrix.contiguous(), reg, a, b, kernel)
     return steps, offset, lambda: cost.reduced_in(*points, points[0].new_empty((n, m)))[0]
 
@@ -231,21 +237,6 @@ def _start(init: Any, reg: float, like: Tensor, m: int) -> Tensor | None:
         raise ValueError(f"init has shape {tuple(g.shape)}; potentials on the y side are ({m},)")
     checks.check_finite("init", g)
     return g.detach().to(like.device).double() / reg
-
-
-_kept = threading.local()
-
-
-def _storage(name: str, like: Tensor, n: int, m: int) -> Tensor:
-    """Uninitialised (n, m) memory; up to `KEEP_ENTRIES` the same piece at every call."""
-    if n * m > KEEP_ENTRIES:
-        return like.new_empty((n, m))
-    key = f"{name} {like.dtype} {like.device}"
-    flat = getattr(_kept, key, None)
-    if flat is None or len(flat) < n * m:
-        flat = like.detach().new_empty(n * m)
-        setattr(_kept, key, flat)
-    return flat[: n * m].view(n, m)
 
 
 def _rounding(matrix: Tensor, reg: float) -> float:

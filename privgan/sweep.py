@@ -1,5 +1,6 @@
 """Independent trainings side by side, one thread each, resumable one by one."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ def fit_all(
     The generators are trained in place. jobs: trainings at a time, by default as many as torch
     has threads, and one on a CUDA device; each runs on one thread, so the results do not depend
     on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+
+    What a training warns of is warned of here, after its name, once all are done.
     """
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
@@ -30,17 +33,24 @@ def fit_all(
         save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
         calls.append(delayed(_trained)({"progress": False, **settings, **save}))
     results = Parallel(n_jobs=jobs)(calls)
-    for settings, (weights, _) in zip(trainings.values(), results, strict=True):
+    for settings, (weights, _, _) in zip(trainings.values(), results, strict=True):
         settings["generator"].load_state_dict(weights)
         settings["generator"].eval()
-    return {name: history for name, (_, history) in zip(trainings, results, strict=True)}
+    for name, (_, _, messages) in zip(trainings, results, strict=True):
+        for message in messages:
+            warnings.warn(f"{name}: {message}", RuntimeWarning, stacklevel=2)
+    return {name: history for name, (_, history, _) in zip(trainings, results, strict=True)}
 
 
-def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History]:
+def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History, list[str]]:
+    # Another process's warnings would only reach its stderr.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        history = fit(**settings)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", RuntimeWarning)
+            history = fit(**settings)
     finally:
         torch.set_num_threads(threads)
-    return settings["generator"].state_dict(), history
+    messages = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
+    return settings["generator"].state_dict(), history, messages

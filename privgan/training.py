@@ -33,6 +33,7 @@ def fit(
     *,
     steps: int = 3000,
     batch_size: int = 1000,
+    generated: int | None = None,
     lr: float = 1e-3,
     seed: int = 0,
     holdout: float = 0.05,
@@ -50,17 +51,17 @@ def fit(
     ``loss`` between ``batch_size`` fresh generated points and as many reports, drawn by
     epochs without replacement. All randomness comes from ``seed``.
 
-    loss: may be left out when ``reports`` are `Reports`, which know their mechanism: it is then
-    the entropic loss matched to that. holdout: fraction of the reports kept out of training to
-    follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the loss is
-    matched to; without one nothing is kept out). device: "auto" takes a CUDA device when there
-    is one. anneal: how many times the loss's reg to start from; it falls geometrically to reg over
-    the first half of the steps, which frees a coupling that its first mistakes would freeze
-    (categories are not softened). average: decay of a running mean of the weights, 0.99 say,
-    which is what is checked and returned; 0 for none. keep_best: return the weights with the
-    least held-out NLL among those checked, and not the last. checkpoint: a file to save to and
-    to resume from, bit-equal on one CPU; a finished training is returned at once. progress: a
-    bar, on a terminal only.
+    generated: generated points a step, if not ``batch_size``. loss: may be left out when
+    ``reports`` are `Reports`, which know their mechanism: it is then the entropic loss matched
+    to that. holdout: fraction of the reports kept out of training to follow their NLL under
+    ``mechanism`` (by default that of `Reports`, else the one the loss is matched to; without one
+    nothing is kept out). device: "auto" takes a CUDA device when there is one. anneal: how many
+    times the loss's reg to start from; it falls geometrically to reg over the first half of the
+    steps, which frees a coupling that its first mistakes would freeze (categories are not
+    softened). average: decay of a running mean of the weights, 0.99 say, which is what is checked
+    and returned; 0 for none. keep_best: return the weights with the least held-out NLL among
+    those checked, and not the last. checkpoint: a file to save to and to resume from, bit-equal
+    on one CPU; a finished training is returned at once. progress: a bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -81,6 +82,8 @@ def fit(
     checks.instance("loss", loss, Loss)
     steps = checks.positive_int("steps", steps)
     batch_size = checks.positive_int("batch_size", batch_size)
+    if generated is not None:
+        generated = checks.positive_int("generated", generated)
     lr = checks.positive("lr", lr)
     seed = checks.integer("seed", seed)
     holdout = checks.fraction("holdout", holdout)
@@ -116,6 +119,7 @@ def fit(
     settings = {
         "steps": steps,
         "batch_size": batch_size,
+        "generated": generated,
         "lr": lr,
         "seed": seed,
         "holdout": kept_out,
@@ -143,7 +147,7 @@ def fit(
                 group["lr"] = lr * (1.0 - step / steps)
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
-                x, a = generator.batch(batch_size, rng)
+                x, a = generator.batch(generated or batch_size, rng)
                 times = anneal ** max(0.0, 1.0 - 2.0 * step / steps)
                 current = loss if times == 1.0 else loss.heated(times)
                 solved = current.solve(_finite(x), y, a)
@@ -164,6 +168,8 @@ def fit(
                 if kept_out and (done or (step + 1) % nll_every == 0):
                     x = _finite((mean or generator).sample(NLL_POINTS, seed=seed))
                     history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
+                    if not math.isnan(nats := solved.information()):
+                        history.information.append((step + 1, nats))
                     if keep_best:
                         run.note_best(history.nll[-1][1], mean or generator)
                 now = time.perf_counter()

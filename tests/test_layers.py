@@ -20,6 +20,7 @@ LAYERS = [
         "kernels",
         "plotting",
         "semidual",
+        "storage",
         "triton_kernels",
     },
     {"bounds", "privacy"},

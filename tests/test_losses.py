@@ -122,3 +122,19 @@ def test_heating_raises_reg_but_leaves_categories_alone():
         pg.ExactLoss(pg.SquaredL2()).heated(2.0)
     features = pg.LinearMap(torch.eye(2), pg.Gaussian(0.5, bounds=pg.Ball(1.0, dim=2)))
     assert features.heated(3.0) == (features.cost, pytest.approx(1.5))
+
+
+@pytest.mark.parametrize("over", [0.97, 1.03])
+def test_points_collapse_from_twice_the_reports_largest_eigenvalue(over):
+    """Spread the mean by a little along the first axis: it pays exactly below reg = 2 s.
+
+    With a coupling density 1 + h the spread costs E|X|^2 - 2 E[X.Y h] + reg E[h^2] / 2, least at
+    h = 2 X.Y / reg, where it is E|X|^2 (1 - 2 s / reg).
+    """
+    y = pg.data.moons(300, seed=0).double()
+    y = y - y.mean(0)
+    s, axes = torch.linalg.eigh(y.T @ y / len(y))
+    x = 1e-2 * torch.stack([axes[:, -1], -axes[:, -1]])
+    loss = pg.EntropicLoss(pg.SquaredL2(), float(2 * s[-1]) * over, tol=1e-12, max_iter=10_000)
+    gain = float(loss(x, y) - loss(0 * x, y))
+    assert gain == pytest.approx(1e-4 * (1 - 1 / over), rel=0.05)

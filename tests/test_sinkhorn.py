@@ -1,3 +1,4 @@
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -298,3 +299,14 @@ def test_solves_in_between_do_not_disturb_a_gradient():
         value = pg.sinkhorn_samples(x, y, pg.L1(), reg).value
         alone.append(torch.autograd.grad(value, x)[0])
     assert torch.equal(together, sum(alone))
+
+
+def test_information_is_the_plans_and_stays_below_log_n():
+    x, y = problem(40, 30, 3, std=0.1)
+    for reg in (1e-3, 0.05, 100.0):
+        r = pg.sinkhorn_samples(x, y, pg.SquaredL2(), reg, tol=1e-9, max_iter=20_000)
+        spent = (r.plan() * pg.SquaredL2().matrix(x, y)).sum()
+        assert r.information() == pytest.approx((r.value - spent).item() / reg, abs=1e-5)
+        assert 0 <= r.information() <= math.log(30) + 1e-6
+    streamed = pg.sinkhorn_samples(x, y, pg.SquaredL2(), 0.05, backend="streaming")
+    assert math.isnan(streamed.information())

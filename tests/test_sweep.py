@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 import privgan as pg
@@ -38,3 +39,12 @@ def test_side_by_side_is_one_after_the_other(tmp_path):
         second["seed 2"].seconds
     )
     assert torch.equal(outputs(again)[2], outputs(two)[2])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_come_back_with_their_training(jobs):
+    sweep = trainings()
+    sweep["seed 1"]["loss"] = pg.EntropicLoss(pg.SquaredL2(), 1e-3, tol=1e-6, max_iter=1)
+    with pytest.warns(RuntimeWarning) as caught:
+        pg.fit_all(sweep, jobs=jobs)
+    assert [str(w.message)[:22] for w in caught] == ["seed 1: step 0: Sinkho"]

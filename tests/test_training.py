@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_history_has_an_entry_a_step_and_goes_to_json():
     assert all(history.converged)
     assert max(history.error) <= LOSS.tol
     assert history.nll[-1][0] == 12
+    assert [step for step, _ in history.information] == [step for step, _ in history.nll]
+    assert all(0 < nats < math.log(64) for _, nats in history.information)
+    assert not fit(model(), loss=pg.SinkhornDivergence.matched(MECH)).information
     assert history.seconds > 0
     assert json.loads(json.dumps(asdict(history)))["device"] == history.device
 
@@ -247,6 +251,29 @@ def test_an_error_of_the_network_is_not_called_divergence():
 
 def test_a_few_reports_still_leave_one_to_follow():
     assert len(fit(model(), REPORTS[:6], batch_size=5).nll) > 0
+
+
+def test_generated_points_may_outnumber_reports(tmp_path):
+    sizes = []
+    loss = pg.EntropicLoss.matched(MECH)
+    original = loss.solve
+    loss.solve = lambda x, y, a: sizes.append((len(x), len(y))) or original(x, y, a)
+    fit(model(), loss=loss, generated=96, steps=2, checkpoint=tmp_path / "run.pt")
+    assert sizes == [(96, 64)] * 2
+    with pytest.raises(ValueError, match="belongs to another training: its generated"):
+        fit(model(), loss=loss, generated=97, steps=2, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="generated must be at least 1"):
+        fit(model(), generated=0)
+
+
+def test_half_precision_is_refused_by_name():
+    with pytest.raises(TypeError, match="float16; convert it to float32 or float64"):
+        fit(model().half())
+
+
+def test_a_vanishing_reg_is_refused_by_name():
+    with pytest.raises(ValueError, match="reg is too small"):
+        fit(model(), loss=pg.EntropicLoss(pg.SquaredL2(), 1e-40))
 
 
 def test_not_converging_warns_once_and_is_recorded():
