@@ -20,7 +20,8 @@ class History:
     loss: batch loss, cost units. error: Sinkhorn's L1 marginal error, mass. n_iter: its
     iterations. converged: whether error reached the loss's tolerance. nll: pairs of
     (step, held-out report NLL in nats per report), a few for each training; empty when no
-    mechanism is known. seconds: time spent in steps, summed over resumed runs.
+    mechanism is known. snapshots: pairs of (step, generated records as a list of rows), always of
+    the same latents, where asked for. seconds: time spent in steps, summed over resumed runs.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -28,6 +29,7 @@ class History:
     n_iter: list[int] = field(default_factory=list)
     converged: list[bool] = field(default_factory=list)
     nll: list[tuple[int, float]] = field(default_factory=list)
+    snapshots: list[tuple[int, list[list[float]]]] = field(default_factory=list)
     seconds: float = 0.0
     device: str = "cpu"
 

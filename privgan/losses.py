@@ -4,6 +4,7 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 ``loss.solve(x, y)`` for the value together with how well it was solved.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -120,6 +121,22 @@ class SinkhornDivergence(EntropicLoss):
             error=max(part.error for part in parts),
             n_iter=sum(part.n_iter for part in parts),
         )
+
+
+class LikelihoodLoss(EntropicLoss):
+    """Entropic OT whose plan may leave the generated side's marginal: the likelihood of reports.
+
+    Its value is -reg mean_j log sum_i a_i exp(-c(x_i, y_j) / reg), which never exceeds the
+    `EntropicLoss` of the same points and equals it where the law of x is the best there is. A
+    batch of x stands for its law: the fewer points, the higher the value. Rigollet and Weed,
+    "Entropic optimal transport is maximum-likelihood deconvolution", 2018.
+    """
+
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        x, y = checks.as_pair("x", self.forward(x), "y", y)
+        log_a = -math.log(len(x)) if a is None else a.log()[:, None]
+        scores = self.cost.matrix(x, y) / -self.reg + log_a
+        return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)
 
 
 class ExactLoss(Loss):

@@ -1,13 +1,16 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from privgan.files import write_atomically
@@ -69,3 +72,26 @@ def save(fig: Figure, path: str | Path) -> None:
         buffer = io.BytesIO()
         fig.savefig(buffer, format=suffix[1:], metadata=undated)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")
+
+
+def film(
+    path: str | Path, frames: Sequence[tuple[str, Tensor]], role: str, *, seconds: float = 6.0
+) -> None:
+    """Write ``path`` with .gif appended: a cloud (n, 2) with its title a frame, in a role's colour.
+
+    It runs for ``seconds``, a third of them on the last frame, and over again.
+    """
+    images = []
+    for title, points in frames:
+        fig = Figure(figsize=(COLUMN, COLUMN))
+        canvas = FigureCanvasAgg(fig)
+        cloud(fig.add_subplot(), points, role, title)
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        images.append(image.quantize(32))
+    each = round(1000 * seconds * 2 / 3 / len(images))  # milliseconds
+    times = [each] * (len(images) - 1) + [round(1000 * seconds / 3)]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
+    path = Path(path)
+    write_atomically(path.with_name(path.name + ".gif"), buffer.getvalue(), "film")

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from privgan.metrics import report_nll
 from privgan.reports import Reports
 
 SAVE_EVERY = 15.0  # seconds between checkpoints
+SNAPSHOT = 1000  # generated records in each snapshot
 NLL_CHECKS = 20  # held-out evaluations in one training
 NLL_POINTS = 1024  # generated points, and at most as many reports, in each of them
 
@@ -39,6 +40,7 @@ def fit(
     anneal: float = 1.0,
     average: float = 0.0,
     keep_best: bool = False,
+    snapshots: Sequence[int] = (),
     mechanism: Mechanism | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
@@ -58,7 +60,9 @@ def fit(
     the first half of the steps, which frees a coupling that its first mistakes would freeze
     (categories are not softened). average: decay of a running mean of the weights, 0.99 say,
     which is what is checked and returned; 0 for none. keep_best: return the weights with the
-    least held-out NLL among those checked, and not the last. checkpoint: a file to save to and
+    least held-out NLL among those checked, and not the last. snapshots: numbers of steps after
+    which to keep some generated records, of the same latents each time, in
+    ``History.snapshots``; a film of the training. checkpoint: a file to save to and
     to resume from, bit-equal on one CPU; a finished training is returned at once. progress: a
     bar, on a terminal only.
 
@@ -122,6 +126,7 @@ def fit(
         "anneal": anneal,
         "average": average,
         "keep_best": keep_best,
+        "snapshots": list(snapshots),
         "loss": repr(loss),
         "mechanism": repr(mechanism),
     }
@@ -166,6 +171,9 @@ def fit(
                     history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
                     if keep_best:
                         run.note_best(history.nll[-1][1], mean or generator)
+                if step + 1 in snapshots:
+                    x = (mean or generator).sample(SNAPSHOT, seed=seed)
+                    history.snapshots.append((step + 1, x.tolist()))
                 now = time.perf_counter()
                 history.seconds = earlier + now - started
                 if checkpoint and (done or now - saved > SAVE_EVERY):
