@@ -1,7 +1,7 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,23 +74,23 @@ def save(fig: Figure, path: str | Path) -> None:
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")
 
 
-def film(
-    path: str | Path, frames: Sequence[tuple[str, Tensor]], role: str, *, seconds: float = 6.0
-) -> None:
-    """Write ``path`` with .gif appended: a cloud (n, 2) with its title a frame, in a role's colour.
+def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -> None:
+    """Write ``path`` with .gif appended, five frames a second and a pause on the last.
 
-    It runs for ``seconds``, a third of them on the last frame, and over again.
+    frames: a title, and a cloud (n, 2) for each role, side by side.
     """
     images = []
-    for title, points in frames:
-        fig = Figure(figsize=(COLUMN, COLUMN))
+    for title, clouds in frames:
+        fig = Figure(figsize=(PAGE / 3 * len(clouds), 2.5))
         canvas = FigureCanvasAgg(fig)
-        cloud(fig.add_subplot(), points, role, title)
+        fig.suptitle(title)
+        (axes,) = fig.subplots(1, len(clouds), squeeze=False)
+        for ax, (role, points) in zip(axes, clouds.items(), strict=True):
+            cloud(ax, points, role, role)
         canvas.draw()
         image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         images.append(image.quantize(32))
-    each = round(1000 * seconds * 2 / 3 / len(images))  # milliseconds
-    times = [each] * (len(images) - 1) + [round(1000 * seconds / 3)]
+    times = [200] * (len(images) - 1) + [2000]  # milliseconds
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
     path = Path(path)

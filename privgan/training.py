@@ -37,6 +37,7 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     holdout: float = 0.05,
+    even: bool = False,
     anneal: float = 1.0,
     average: float = 0.0,
     keep_best: bool = False,
@@ -56,15 +57,16 @@ def fit(
     the entropic loss matched to that. holdout: fraction of the reports kept out of training to
     follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the loss is
     matched to; without one nothing is kept out). device: "auto" takes a CUDA device when there
-    is one. anneal: how many times the loss's reg to start from; it falls geometrically to reg over
-    the first half of the steps, which frees a coupling that its first mistakes would freeze
-    (categories are not softened). average: decay of a running mean of the weights, 0.99 say,
-    which is what is checked and returned; 0 for none. keep_best: return the weights with the
-    least held-out NLL among those checked, and not the last. snapshots: numbers of steps after
-    which to keep some generated records, of the same latents each time, in
-    ``History.snapshots``; a film of the training. checkpoint: a file to save to and
-    to resume from, bit-equal on one CPU; a finished training is returned at once. progress: a
-    bar, on a terminal only.
+    is one. even: spread each batch's latents evenly over their law (a scrambled Sobol set) rather
+    than draw them independently: the batch then stands for the generator far better. anneal: how
+    many times the loss's reg to start from; it falls geometrically to reg over the first half,
+    which frees a coupling that its first mistakes would freeze (categories are not softened).
+    average: decay of a running mean of the weights, 0.99 say, which is what is checked and
+    returned; 0 for none. keep_best: return the weights with the least held-out NLL among those
+    checked, and not the last. snapshots: numbers of steps after which to keep some generated
+    records, of the same latents each time, in ``History.snapshots``; a film of the training.
+    checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished training is
+    returned at once. progress: a bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -123,6 +125,7 @@ def fit(
         "lr": lr,
         "seed": seed,
         "holdout": kept_out,
+        "even": even,
         "anneal": anneal,
         "average": average,
         "keep_best": keep_best,
@@ -148,7 +151,7 @@ def fit(
                 group["lr"] = lr * (1.0 - step / steps)
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
-                x, a = generator.batch(batch_size, rng)
+                x, a = generator.batch(batch_size, rng, even=even)
                 times = anneal ** max(0.0, 1.0 - 2.0 * step / steps)
                 current = loss if times == 1.0 else loss.heated(times)
                 solved = current.solve(_finite(x), y, a)
