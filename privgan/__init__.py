@@ -11,10 +11,11 @@ from privgan.claims import Claim
 from privgan.classifier import Classifier, accuracy, fit_classifier
 from privgan.costs import L1, Cost, Euclidean, SquaredL2
 from privgan.decoders import ConvDecoder, Labelled
+from privgan.deconvolution import nonparametric_mle
 from privgan.frequencies import low_frequencies
 from privgan.generators import MLP, Atoms, Generator, Linear
 from privgan.identifiability import Identifiability, identifiability
-from privgan.losses import EntropicLoss, ExactLoss, SinkhornDivergence
+from privgan.losses import EntropicLoss, ExactLoss, LikelihoodLoss, SinkhornDivergence
 from privgan.mechanisms import (
     EuclideanLaplace,
     Gaussian,
@@ -69,6 +70,7 @@ __all__ = [
     "Identifiability",
     "Labelled",
     "Laplace",
+    "LikelihoodLoss",
     "Linear",
     "LinearMap",
     "Mechanism",
@@ -99,6 +101,7 @@ __all__ = [
     "largest_allowed_scale",
     "load",
     "low_frequencies",
+    "nonparametric_mle",
     "plotting",
     "precision_recall",
     "rate",

@@ -22,7 +22,8 @@ class History:
     (step, held-out report NLL in nats per report), a few for each training; empty when no
     mechanism is known. information: pairs of (step, nats that the batch's plan carries), as
     often; near log batch_size the batch is too small for what a report tells, and the loss is
-    biased. seconds: time spent in steps, summed over resumed runs.
+    biased. snapshots: pairs of (step, generated records as a list of rows), always of the same
+    latents, where asked for. seconds: time spent in steps, summed over resumed runs.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -31,6 +32,7 @@ class History:
     converged: list[bool] = field(default_factory=list)
     nll: list[tuple[int, float]] = field(default_factory=list)
     information: list[tuple[int, float]] = field(default_factory=list)
+    snapshots: list[tuple[int, list[list[float]]]] = field(default_factory=list)
     seconds: float = 0.0
     device: str = "cpu"
 

@@ -1,4 +1,4 @@
-"""Data: 2D manifolds with exact samplers, MNIST, scikit-learn's bundled digits; categories."""
+"""Data: manifolds and curves in the plane, MNIST, scikit-learn's bundled digits; categories."""
 
 import gzip
 import math
@@ -60,6 +60,46 @@ def checkerboard(n: int, *, seed: int) -> Tensor:
 MANIFOLDS: dict[str, Callable[..., Tensor]] = {
     f.__name__: f for f in (circle, moons, spiral, eight_gaussians, checkerboard)
 }
+
+
+def curve(shape: str | np.ndarray | Sequence[Sequence[float]]) -> Callable[..., Tensor]:
+    """A sampler ``draw(n, seed=...)`` of a curve of one's own, uniform in length.
+
+    shape: the corners of a line, (k, 2), where a row of NaN lifts the pen; or a text, whose
+    outline in DejaVu Sans Bold is drawn. Either is centred and scaled so that its longer side
+    is 2.
+    """
+    corners = _outline(shape) if isinstance(shape, str) else np.asarray(shape, dtype=np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2:
+        raise ValueError(f"shape has shape {corners.shape}; the corners of a line are (k, 2)")
+    start, step = corners[:-1], np.diff(corners, axis=0)
+    drawn = np.isfinite(step).all(1)
+    start, step = start[drawn], step[drawn]
+    length = np.hypot(*step.T)
+    if not length.sum() > 0:
+        raise ValueError("shape has no line to draw: give two different corners next to each other")
+    ends = np.concatenate([start, start + step])
+    low, high = ends.min(0), ends.max(0)
+    scale = 2 / (high - low).max()
+    start, step = (torch.from_numpy(scale * v).float() for v in (start - (low + high) / 2, step))
+    share = torch.from_numpy(length / length.sum())
+
+    def draw(n: int, *, seed: int) -> Tensor:
+        generator = _generator(n, seed)
+        piece = share.multinomial(n, replacement=True, generator=generator)
+        return start[piece] + torch.rand((n, 1), generator=generator) * step[piece]
+
+    return draw
+
+
+def _outline(text: str) -> np.ndarray:
+    """The outline of a text as corners, (k, 2), with a row of NaN after each closed line."""
+    from matplotlib.textpath import FontProperties, TextPath
+
+    path = TextPath((0, 0), text, size=100, prop=FontProperties(weight="bold"))
+    pen_up = np.full((1, 2), np.nan)
+    lines = [np.concatenate([line, pen_up]) for line in path.to_polygons()]
+    return np.concatenate(lines) if lines else np.empty((0, 2))
 
 
 def _generator(n: int, seed: int) -> torch.Generator:

@@ -75,8 +75,8 @@ class Labelled(Generator):
             raise ValueError(f"prior must be {k} probabilities that sum to 1, got {prior.tolist()}")
         self.register_buffer("prior", prior)
 
-    def latent(self, n: int, generator: torch.Generator) -> Tensor:
-        z = self.decoder.latent(n, generator)
+    def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
+        z = self.decoder.latent(n, generator, even=even)
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
         u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
         label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]

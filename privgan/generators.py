@@ -26,15 +26,26 @@ class Generator(nn.Module):
     latent_dim: int
     out_dim: int
 
-    def latent(self, n: int, generator: torch.Generator) -> Tensor:
-        """Standard normal latents (n, latent_dim), drawn with a CPU ``generator``."""
+    def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
+        """Standard normal latents (n, latent_dim), drawn with a CPU ``generator``.
+
+        even: each is normal but together they are a scrambled Sobol set, which a mean over the
+        batch misses the law's by far less than it would by with independent ones. Owen 1997.
+        """
         like = next(self.parameters())
+        if even:
+            seed = int(torch.randint(2**31, (1,), generator=generator))
+            sobol = torch.quasirandom.SobolEngine(self.latent_dim, scramble=True, seed=seed)
+            u = sobol.draw(n, dtype=torch.float64) + 2.0**-31  # half a step, off zero
+            return torch.special.ndtri(u).to(like)
         z = torch.randn((n, self.latent_dim), dtype=like.dtype, generator=generator)
         return z.to(like.device)
 
-    def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def batch(
+        self, n: int, generator: torch.Generator, *, even: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Points of the law to train on, and their weights, (n,); None where these are uniform."""
-        return self(self.latent(n, generator)), None
+        return self(self.latent(n, generator, even=even)), None
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Records, given what `forward` made of latents; the same here."""
@@ -154,11 +165,13 @@ class Atoms(Generator):
         """The probability of every atom, (k,)."""
         return self.logits.softmax(0)
 
-    def batch(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def batch(
+        self, n: int, generator: torch.Generator, *, even: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """All the atoms with their weights, whatever ``n``."""
         return self.points, self.weights
 
-    def latent(self, n: int, generator: torch.Generator) -> Tensor:
+    def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         """Uniform on [0, 1), (n, 1)."""
         z = torch.rand((n, 1), dtype=torch.float64, generator=generator)
         return z.to(self.points.device)

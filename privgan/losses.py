@@ -131,6 +131,22 @@ class SinkhornDivergence(EntropicLoss):
         )
 
 
+class LikelihoodLoss(EntropicLoss):
+    """Entropic OT whose plan may leave the generated side's marginal: the likelihood of reports.
+
+    Its value is -reg mean_j log sum_i a_i exp(-c(x_i, y_j) / reg), which never exceeds the
+    `EntropicLoss` of the same points and equals it where the law of x is the best there is. A
+    batch of x stands for its law: the fewer points, the higher the value. Rigollet and Weed,
+    "Entropic optimal transport is maximum-likelihood deconvolution", 2018.
+    """
+
+    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        x, y = checks.as_pair("x", self.forward(x), "y", y)
+        log_a = -math.log(len(x)) if a is None else a.log()[:, None]
+        scores = self.cost.matrix(x, y) / -self.reg + log_a
+        return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)
+
+
 class ExactLoss(Loss):
     """Unregularised OT by POT's network simplex: what a generator trained on reports as if
     they were raw data would minimise. Its minimiser is the law of the reports.

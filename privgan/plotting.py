@@ -1,13 +1,16 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from privgan.files import write_atomically
@@ -69,3 +72,26 @@ def save(fig: Figure, path: str | Path) -> None:
         buffer = io.BytesIO()
         fig.savefig(buffer, format=suffix[1:], metadata=undated)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")
+
+
+def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -> None:
+    """Write ``path`` with .gif appended, five frames a second and a pause on the last.
+
+    frames: a title, and a cloud (n, 2) for each role, side by side.
+    """
+    images = []
+    for title, clouds in frames:
+        fig = Figure(figsize=(PAGE / 3 * len(clouds), 2.5))
+        canvas = FigureCanvasAgg(fig)
+        fig.suptitle(title)
+        (axes,) = fig.subplots(1, len(clouds), squeeze=False)
+        for ax, (role, points) in zip(axes, clouds.items(), strict=True):
+            cloud(ax, points, role, role)
+        canvas.draw()
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        images.append(image.quantize(32))
+    times = [200] * (len(images) - 1) + [2000]  # milliseconds
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
+    path = Path(path)
+    write_atomically(path.with_name(path.name + ".gif"), buffer.getvalue(), "film")

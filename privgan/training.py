@@ -4,7 +4,7 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from privgan.metrics import report_nll
 from privgan.reports import Reports
 
 SAVE_EVERY = 15.0  # seconds between checkpoints
+SNAPSHOT = 1000  # generated records in each snapshot
 NLL_CHECKS = 20  # held-out evaluations in one training
 NLL_POINTS = 1024  # generated points, and at most as many reports, in each of them
 
@@ -37,9 +38,11 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     holdout: float = 0.05,
+    even: bool = False,
     anneal: float = 1.0,
     average: float = 0.0,
     keep_best: bool = False,
+    snapshots: Sequence[int] = (),
     mechanism: Mechanism | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
@@ -55,13 +58,17 @@ def fit(
     ``reports`` are `Reports`, which know their mechanism: it is then the entropic loss matched
     to that. holdout: fraction of the reports kept out of training to follow their NLL under
     ``mechanism`` (by default that of `Reports`, else the one the loss is matched to; without one
-    nothing is kept out). device: "auto" takes a CUDA device when there is one. anneal: how many
-    times the loss's reg to start from; it falls geometrically to reg over the first half of the
-    steps, which frees a coupling that its first mistakes would freeze (categories are not
-    softened). average: decay of a running mean of the weights, 0.99 say, which is what is checked
-    and returned; 0 for none. keep_best: return the weights with the least held-out NLL among
-    those checked, and not the last. checkpoint: a file to save to and to resume from, bit-equal
-    on one CPU; a finished training is returned at once. progress: a bar, on a terminal only.
+    nothing is kept out). device: "auto" takes a CUDA device when there is one. even: spread each
+    batch's latents evenly over their law (a scrambled Sobol set) rather than draw them
+    independently: the batch then stands for the generator far better. anneal: how many times the
+    loss's reg to start from; it falls geometrically to reg over the first half of the steps, which
+    frees a coupling that its first mistakes would freeze (categories are not softened). average:
+    decay of a running mean of the weights, 0.99 say, which is what is checked and returned; 0 for
+    none. keep_best: return the weights with the least held-out NLL among those checked, and not
+    the last. snapshots: numbers of steps after which to keep some generated records, of the same
+    latents each time, in ``History.snapshots``; a film of the training. checkpoint: a file to save
+    to and to resume from, bit-equal on one CPU; a finished training is returned at once. progress:
+    a bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -123,9 +130,11 @@ def fit(
         "lr": lr,
         "seed": seed,
         "holdout": kept_out,
+        "even": even,
         "anneal": anneal,
         "average": average,
         "keep_best": keep_best,
+        "snapshots": list(snapshots),
         "loss": repr(loss),
         "mechanism": repr(mechanism),
     }
@@ -147,7 +156,7 @@ def fit(
                 group["lr"] = lr * (1.0 - step / steps)
             y = training[run.batch(len(training), batch_size).to(device)]
             with _naming_step(step):
-                x, a = generator.batch(generated or batch_size, rng)
+                x, a = generator.batch(generated or batch_size, rng, even=even)
                 times = anneal ** max(0.0, 1.0 - 2.0 * step / steps)
                 current = loss if times == 1.0 else loss.heated(times)
                 solved = current.solve(_finite(x), y, a)
@@ -172,6 +181,9 @@ def fit(
                         history.information.append((step + 1, nats))
                     if keep_best:
                         run.note_best(history.nll[-1][1], mean or generator)
+                if step + 1 in snapshots:
+                    x = (mean or generator).sample(SNAPSHOT, seed=seed)
+                    history.snapshots.append((step + 1, x.tolist()))
                 now = time.perf_counter()
                 history.seconds = earlier + now - started
                 if checkpoint and (done or now - saved > SAVE_EVERY):

@@ -57,6 +57,41 @@ def test_checkerboard_fills_the_dark_cells_evenly():
     assert (counts > 0).sum() == 8
 
 
+def test_a_curve_of_ones_own_is_uniform_in_length():
+    """An L of arms 3 and 1, and a separate bar of length 2: shares 3, 1 and 2 of 6."""
+    gap = [float("nan")] * 2
+    draw = data.curve([[0, 3], [0, 0], [1, 0], gap, [4, 0], [4, 2]])
+    x = draw(6000, seed=0)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, draw(6000, seed=0))
+    assert torch.allclose(x.amax(0), torch.tensor([1.0, 0.75]), atol=1e-2)  # 4 by 3, centred
+    assert torch.allclose(x.amin(0), torch.tensor([-1.0, -0.75]), atol=1e-2)
+    bar = x[:, 0] > 0.99
+    upright = x[:, 0] < -0.9999
+    assert bar.double().mean().item() == pytest.approx(2 / 6, abs=0.03)
+    assert upright.double().mean().item() == pytest.approx(3 / 6, abs=0.03)
+    assert not ((x[:, 0] > -0.49) & ~bar).any()  # nothing between: the pen was lifted
+
+
+def test_a_text_is_its_outline():
+    x = data.curve("OT")(4000, seed=0)
+    assert x.abs().amax(0).max().item() == pytest.approx(1, abs=1e-2)
+    radius = (x[x[:, 0] < -0.1] - x[x[:, 0] < -0.1].mean(0)).norm(dim=1)
+    assert radius.min() > 0.15  # the O is hollow
+    assert not torch.equal(x, data.curve("TO")(4000, seed=0))
+
+
+@pytest.mark.parametrize("shape", ["", " ", [[0.0, 0.0]], [[1.0, 1.0], [1.0, 1.0]]])
+def test_a_curve_without_a_line_is_refused(shape):
+    with pytest.raises(ValueError, match="no line to draw"):
+        data.curve(shape)
+
+
+def test_a_curve_is_in_the_plane():
+    with pytest.raises(ValueError, match="corners of a line are"):
+        data.curve([[0.0, 1.0, 2.0], [0.0, 0.0, 1.0]])
+
+
 def test_bundled_digits():
     train, test = data.digits("train"), data.digits("test")
     assert train.pixels.shape == (1500, 64)

@@ -64,3 +64,10 @@ def test_a_basis_makes_outputs_smooth():
     assert torch.allclose(x @ basis.T @ basis, x, atol=1e-5)
     with pytest.raises(ValueError, match="basis has 64 columns for out_dim = 63"):
         pg.MLP(3, 63, basis=basis)
+
+
+def test_even_latents_keep_the_class_frequencies():
+    model = pg.Labelled(pg.MLP(5, 4, seed=0), 3)
+    z = model.latent(12, torch.Generator().manual_seed(0), even=True)
+    assert torch.equal(z[:, -3:].sum(0), torch.full((3,), 4.0))
+    assert not torch.equal(z, model.latent(12, torch.Generator().manual_seed(0)))

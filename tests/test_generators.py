@@ -49,6 +49,27 @@ def test_large_samples_equal_small_ones_of_the_same_latents():
     )
 
 
+def test_even_latents_are_normal_and_spread_better_than_independent_ones():
+    model = pg.MLP(2, 2)
+
+    def drawn(even):
+        seeds = (torch.Generator().manual_seed(s) for s in range(40))
+        return torch.stack([model.latent(256, seed, even=even) for seed in seeds])
+
+    even, independent = drawn(True), drawn(False)
+    assert even.dtype == torch.float32
+    assert torch.equal(even, drawn(True))
+    assert not torch.equal(even[0], even[1])
+    pooled = even.flatten(0, 1)
+    assert torch.allclose(torch.cov(pooled.T), torch.eye(2), atol=0.03)
+    assert pooled.isfinite().all()
+    far = (pooled.norm(dim=1) > 2).double().mean()  # a tail: exp(-2)
+    assert far.item() == pytest.approx(0.1353, abs=0.01)
+    assert even.mean(1).std() < 0.2 * independent.mean(1).std()
+    seen = (v[..., 0].sign().mul(v[..., 1].sign()).mean(1).std() for v in (even, independent))
+    assert next(seen) < 0.2 * next(seen)  # jointly too, and not each alone
+
+
 def test_bounds_hold():
     x = pg.MLP(2, 3, bounds=(-1.0, 2.0)).double().sample(1000, seed=0)
     assert x.min() > -1.0

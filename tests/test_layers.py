@@ -31,7 +31,7 @@ LAYERS = [
     {"mechanisms", "triton_streaming"},
     {"attack", "extremes", "goodness"},
     {"reports", "sinkhorn"},
-    {"identifiability", "losses", "metrics", "pretrained", "release"},
+    {"deconvolution", "identifiability", "losses", "metrics", "pretrained", "release"},
     {"training", "execute", "repetitions"},
     {"audit", "scale", "sweep"},
     {"__init__"},

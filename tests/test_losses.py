@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import oracles
 import ot
 import pytest
 import torch
@@ -138,3 +139,44 @@ def test_points_collapse_from_twice_the_reports_largest_eigenvalue(over):
     loss = pg.EntropicLoss(pg.SquaredL2(), float(2 * s[-1]) * over, tol=1e-12, max_iter=10_000)
     gain = float(loss(x, y) - loss(0 * x, y))
     assert gain == pytest.approx(1e-4 * (1 - 1 / over), rel=0.05)
+
+
+def test_likelihood_is_below_transport_and_equal_at_the_best_law():
+    """On a grid: any weights, then the raw law behind the reports."""
+    x = torch.linspace(0, 1, 12).double()[:, None]
+    y = torch.linspace(-1.5, 2.5, 200).double()[:, None]
+    channel = torch.from_numpy(oracles.gaussian_channel(x[:, 0].numpy(), y[:, 0].numpy(), 0.3))
+    law = torch.rand(12, generator=torch.Generator().manual_seed(0)).double() + 0.2
+    law /= law.sum()
+    counts = (20_000 * law @ channel).round().long()
+    reports = y.repeat_interleave(counts, 0)
+    mech = pg.Gaussian(0.3)
+    transport = pg.EntropicLoss.matched(mech, tol=1e-10, max_iter=50_000)
+    likelihood = pg.LikelihoodLoss.matched(mech)
+
+    def gap(weights):
+        return (transport(x, reports, weights) - likelihood(x, reports, weights)).item()
+
+    uniform = torch.full((12,), 1 / 12).double()
+    assert gap(uniform) > 1e-3
+    assert 0 <= gap(law) < 1e-5  # rounding the counts is all that is left
+    assert likelihood(x, reports, law) < likelihood(x, reports, uniform)
+
+
+def test_likelihood_is_the_report_nll_up_to_the_mechanisms_constant():
+    x, y = batch()
+    mech = pg.Laplace(0.7)
+    value = pg.LikelihoodLoss.matched(mech)(x, y).item() / mech.reg
+    assert value + 3 * math.log(2 * 0.7) == pytest.approx(pg.report_nll(x, y, mech))
+
+
+def test_likelihood_has_the_gradient_of_its_value():
+    x, y = batch(6)
+    a = torch.linspace(1, 2, 6).double()
+    loss = pg.LikelihoodLoss(pg.SquaredL2(), 0.7)
+    settled = loss.solve(x, y)
+    assert settled.converged
+    x.requires_grad_()
+    a = (a / a.sum()).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, a: loss(x, y, a), (x, a))
+    assert torch.isclose(loss(x, y), loss(x, y, torch.full((6,), 1 / 6).double()))

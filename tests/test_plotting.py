@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from PIL import Image
 
 from privgan import plotting
 
@@ -38,3 +39,20 @@ def test_roles_are_told_apart_without_colour():
 def test_points_take_their_roles_colour(figure):
     (points,) = figure.axes[0].collections
     assert tuple(points.get_facecolor()[0][:3]) == pytest.approx((0, 0x72 / 255, 0xB2 / 255))
+
+
+def test_a_film_has_a_frame_an_entry_and_repeats_byte_for_byte(tmp_path):
+    frames = [(f"step {k}", {"matched": torch.full((5, 2), k / 10)}) for k in range(3)]
+    with plt.style.context(plotting.STYLE):
+        for name in ("one", "two"):
+            plotting.film(tmp_path / name, frames)
+    first, second = ((tmp_path / f"{n}.gif").read_bytes() for n in ("one", "two"))
+    assert first == second
+    times, pictures = [], set()
+    with Image.open(tmp_path / "one.gif") as film:
+        for k in range(film.n_frames):
+            film.seek(k)
+            times.append(film.info["duration"])
+            pictures.add(film.convert("RGB").tobytes())
+    assert times == [200, 200, 2000]
+    assert len(pictures) == 3

@@ -360,3 +360,16 @@ def test_the_best_checked_weights_can_be_kept(tmp_path):
     assert torch.equal(weights(resumed), weights(best))
     with pytest.raises(ValueError, match="keep_best needs held-out reports"):
         fit(model(), keep_best=True, holdout=0.0)
+
+
+def test_snapshots_are_the_same_latents_as_training_moves_them(tmp_path):
+    filmed, plain = model(), model()
+    history = fit(filmed, snapshots=(1, 12), checkpoint=tmp_path / "a.pt")
+    fit(plain)
+    assert torch.equal(weights(filmed), weights(plain))
+    assert [step for step, _ in history.snapshots] == [1, 12]
+    first, last = (torch.tensor(points) for _, points in history.snapshots)
+    assert torch.equal(last, filmed.sample(len(last), seed=0))
+    assert not torch.equal(first, last)
+    again = fit(model(), snapshots=(1, 12), checkpoint=tmp_path / "a.pt")
+    assert [points for _, points in again.snapshots] == [points for _, points in history.snapshots]
