@@ -96,6 +96,8 @@ def _outline(text: str) -> np.ndarray:
     """The outline of a text as corners, (k, 2), with a row of NaN after each closed line."""
     from matplotlib.textpath import FontProperties, TextPath
 
+    if not text.strip():  # matplotlib fails on a text without ink
+        return np.empty((0, 2))
     path = TextPath((0, 0), text, size=100, prop=FontProperties(weight="bold"))
     pen_up = np.full((1, 2), np.nan)
     lines = [np.concatenate([line, pen_up]) for line in path.to_polygons()]
