@@ -35,17 +35,17 @@ def nonparametric_mle(
     iterations = checks.positive_int("iterations", iterations)
     axes = [checks.as_float_tensor("axes", axis).to(reports) for axis in axes]
     points = torch.cartesian_prod(*axes)
-    across, down = parts = [
+    across, down = (
         mechanism.log_density(axis[:, None], y[:, None])
         for axis, y in zip(axes, reports.unbind(1), strict=True)
-    ]
-    few = (parts[0][:, None, :9] + parts[1][None, :, :9]).flatten(0, 1)
+    )
+    few = (across[:, None, :9] + down[None, :, :9]).flatten(0, 1)
     if not torch.allclose(few, mechanism.log_density(points, reports[:9]), rtol=1e-3, atol=1e-3):
         raise ValueError(f"{mechanism!r} does not noise each coordinate on its own")
 
     # A density that is a product makes each step two small matrix products, exactly. A report's
     # largest density is scaled to one: EM does not see it, and nothing underflows.
-    across, down = ((part - part.amax(0)).exp() for part in (across, down))  # (k, n), (l, n)
+    across, down = (part.sub(part.amax(0)).exp() for part in (across, down))  # (k, n), (l, n)
     weights = across.new_full((len(across), len(down)), 1.0 / len(points))
     for _ in range(iterations):
         likelihood = ((weights.T @ across) * down).sum(0)  # (n,)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from joblib import Memory, Parallel, delayed
+from joblib import Memory
 from torch import Tensor
 
-from privgan import checks
 from privgan.losses import Loss
 from privgan.mechanisms import Mechanism
+from privgan.parallel import side_by_side
 
 RESAMPLES = 2000  # of the repetitions at each n, for an interval
 
@@ -43,23 +43,17 @@ def sampled_losses(
 
     draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.data`, bound with
     `functools.partial`, can be sent to other processes. The draws of ``draw_y`` at one ``seed``
-    are the same whatever the loss and ``draw_x``. jobs: solves at a time, by default as many as
-    torch has threads, on one thread each. checkpoint_dir: a folder where values are kept
+    are the same whatever the loss and ``draw_x``. jobs: solves at a time, as in
+    `parallel.side_by_side`. checkpoint_dir: a folder where values are kept
     and looked up, each under its loss, samplers, n and seeds; none if empty.
 
     Returns float64 values (repeats[n],) for every n, cost units. Warns if any was not solved to
     the loss's tolerance.
     """
-    jobs = torch.get_num_threads() if jobs is None else checks.positive_int("jobs", jobs)
     one = Memory(checkpoint_dir or None, verbose=0).cache(_solved)
     cells = [(n, r) for n in sorted(repeats, reverse=True) for r in range(repeats[n])]
-    with warnings.catch_warnings():
-        # The solver keeps memory between solves; joblib takes it for a leak, and replaces a
-        # worker between two cells. None is lost.
-        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-        found = Parallel(n_jobs=jobs)(
-            delayed(one)(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells
-        )
+    calls = [(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells]
+    found = side_by_side(one, calls, jobs)
     unsolved = sum(not converged for _, converged in found)
     if unsolved:
         warnings.warn(
@@ -81,12 +75,7 @@ def _solved(
     n: int,
     seeds: tuple[int, int],
 ) -> tuple[float, bool]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        solved = loss.solve(draw_x(n, seed=seeds[0]), draw_y(n, seed=seeds[1]))
-    finally:
-        torch.set_num_threads(threads)
+    solved = loss.solve(draw_x(n, seed=seeds[0]), draw_y(n, seed=seeds[1]))
     return solved.value.item(), solved.converged
 
 

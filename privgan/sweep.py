@@ -4,11 +4,10 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from joblib import Parallel, delayed
 from torch import Tensor
 
 from privgan.checkpoint import History
+from privgan.parallel import side_by_side
 from privgan.training import fit
 
 
@@ -26,13 +25,11 @@ def fit_all(
 
     What a training warns of is warned of here, after its name, once all are done.
     """
-    if jobs is None:
-        jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
     calls = []
     for name, settings in trainings.items():
         save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
-        calls.append(delayed(_trained)({"progress": False, **settings, **save}))
-    results = Parallel(n_jobs=jobs)(calls)
+        calls.append(({"progress": False, **settings, **save},))
+    results = side_by_side(_trained, calls, jobs)
     for settings, (weights, _, _) in zip(trainings.values(), results, strict=True):
         settings["generator"].load_state_dict(weights)
         settings["generator"].eval()
@@ -44,13 +41,8 @@ def fit_all(
 
 def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History, list[str]]:
     # Another process's warnings would only reach its stderr.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", RuntimeWarning)
-            history = fit(**settings)
-    finally:
-        torch.set_num_threads(threads)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        history = fit(**settings)
     messages = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
     return settings["generator"].state_dict(), history, messages

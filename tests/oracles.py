@@ -71,11 +71,15 @@ def linear_gaussian_information(s: np.ndarray, reg: float, latent_dim: int | Non
 
 def gaussian_w2(a: np.ndarray, b: np.ndarray) -> float:
     """W2 between N(0, a) and N(0, b): its square is tr a + tr b - 2 tr (a^1/2 b a^1/2)^1/2."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
+    cross = np.sqrt(product_eigenvalues(a, b)).sum()
+    return float(np.sqrt(max(np.trace(a) + np.trace(b) - 2 * cross, 0.0)))
+
+
+def product_eigenvalues(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Eigenvalues of a^1/2 b a^1/2, which are those of a b, for covariances (d, d)."""
     values, vectors = np.linalg.eigh(a)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ b @ root).clip(0)).sum()
-    return float(np.sqrt(max(np.trace(a) + np.trace(b) - 2 * cross, 0.0)))
+    return np.linalg.eigvalsh(root @ b @ root).clip(0)
 
 
 def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
@@ -112,9 +116,7 @@ def gaussian_entropic_value(a: np.ndarray, b: np.ndarray, reg: float) -> float:
     KL = sum log(1 + 2 c_i / reg) / 2. Janati et al. 2020, "Entropic optimal transport between
     unbalanced Gaussian measures has a closed form"; their reg is half of this one.
     """
-    eigenvalues, vectors = np.linalg.eigh(a)
-    root = (vectors * np.sqrt(np.clip(eigenvalues, 0, None))) @ vectors.T
-    s = np.clip(np.linalg.eigvalsh(root @ b @ root), 0, None)
+    s = product_eigenvalues(a, b)
     c = np.sqrt(s + reg**2 / 16) - reg / 4
     return float(np.trace(a) + np.trace(b) - 2 * c.sum() + reg / 2 * np.log1p(2 * c / reg).sum())
 
@@ -163,7 +165,7 @@ def gaussian_excess(
 def fitted_gaussian(y: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance that fit reports (n, d) best: theirs, less sigma^2 an eigenvalue."""
     eigenvalues, axes = np.linalg.eigh(np.cov(y.T, bias=True))
-    return y.mean(0), axes * np.clip(eigenvalues - sigma**2, 0, None) @ axes.T
+    return y.mean(0), axes * linear_gaussian_minimiser(eigenvalues, 2 * sigma**2) @ axes.T
 
 
 def gaussian_fit_excess(variance: float, sigma: float, dim: int) -> float:

@@ -18,6 +18,7 @@ LAYERS = [
         "data",
         "generators",
         "kernels",
+        "parallel",
         "plotting",
         "semidual",
         "storage",
