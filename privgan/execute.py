@@ -236,7 +236,8 @@ def _stamp(scale: str, name: str) -> Path:
 def _fingerprint(template: Path, parameters: dict[str, Any]) -> str:
     """Names a run by everything its result depends on: code, template cells, parameters."""
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for source in sorted(p for p in Path(__file__).parent.iterdir() if p.is_file()):
+    package = Path(__file__).parent
+    for source in sorted([*package.rglob("*.py"), *package.glob("*.mplstyle")]):
         digest.update(source.read_bytes())
     for cell in nbformat.read(template, as_version=4).cells:
         digest.update(cell.source.encode())

@@ -173,6 +173,17 @@ def test_a_folder_that_cannot_be_made_is_named(project):
         run(project)
 
 
+def test_checkpoints_are_named_by_every_source_that_results_depend_on(project, monkeypatch):
+    source = project / "package" / "mechanisms" / "additive.py"
+    source.parent.mkdir(parents=True)
+    monkeypatch.setattr(execute, "__file__", str(project / "package" / "execute.py"))
+    names = set()
+    for text in ("one", "two"):
+        source.write_text(text)
+        names.add(execute._fingerprint(project / "notebooks" / "toy.ipynb", {}))
+    assert len(names) == 2
+
+
 def test_refresh_repeats_a_template_in_place(project):
     path = project / "notebooks" / "toy.ipynb"
     (project / "out").mkdir()
