@@ -1,6 +1,7 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,19 @@ ROLES = {
 
 
 def use_style() -> None:
-    """Switch matplotlib to the package's style; call it once, at the top of a notebook."""
+    """Switch matplotlib to the package's style; call it once, at the top of a notebook.
+
+    A notebook then shows a figure where a cell ends with it. Jupyter's own backend would show it
+    after the cell that begins it, half drawn, and never again.
+    """
     plt.style.use(STYLE)
+    plt.switch_backend("agg")
+    if "IPython" in sys.modules:
+        from IPython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+
+        if (shell := get_ipython()) is not None:
+            select_figure_formats(shell, {"png"})
 
 
 def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -> None:
@@ -65,13 +77,17 @@ def mosaic(
     ax.set_axis_off()
 
 
-def save(fig: Figure, path: str | Path) -> None:
-    """Write ``path`` with .png and .pdf appended, without dates, so that reruns are identical."""
+def save(fig: Figure, path: str | Path) -> Figure:
+    """Write ``path`` with .png and .pdf appended, without dates, so that reruns are identical.
+
+    Returns ``fig``: a notebook's cell that ends with the call shows it.
+    """
     path = Path(path)
     for suffix, undated in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
         fig.savefig(buffer, format=suffix[1:], metadata=undated)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")
+    return fig
 
 
 def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -> None:

@@ -18,7 +18,7 @@ def figure():
 
 def test_files_repeat_byte_for_byte(figure, tmp_path):
     for name in ("one", "two"):
-        plotting.save(figure, tmp_path / name)
+        assert plotting.save(figure, tmp_path / name) is figure  # for a notebook to show
     for suffix in (".png", ".pdf"):
         first, second = ((tmp_path / f"{n}{suffix}").read_bytes() for n in ("one", "two"))
         assert first == second

@@ -90,3 +90,10 @@ def test_executed_notebook_is_the_template_with_parameters(path):
         return [c.source for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
 
     assert sources(ROOT / "figures" / path.name) == sources(path)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *EXECUTED], ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_figure_is_shown_once_it_is_whole(path):
+    for cell in code_cells(path):
+        shown = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        assert len(shown) == cell.source.count("plotting.save("), cell.source
