@@ -16,6 +16,7 @@ def nonparametric_mle(
     reports: Tensor | np.ndarray,
     mechanism: Mechanism,
     axes: Sequence[Tensor],
+    start: Atoms | None = None,
     *,
     iterations: int = 400,
 ) -> Atoms:
@@ -25,9 +26,11 @@ def nonparametric_mle(
     ``mechanism`` must noise each coordinate on its own: Gaussian or Laplace, say. EM from uniform
     weights, w_i <- w_i mean_j k(y_j | x_i) / (w k)_j, never lowers the likelihood; stopped after
     ``iterations`` it is smoother than the maximum, which is a few spikes. Kiefer and Wolfowitz
-    1956; Laird 1978.
+    1956; Laird 1978. ``start`` continues from an earlier result on the same grid, so that the
+    likelihood of further reports can choose among several stops of one run.
 
-    Raises ValueError where the density is not a product over coordinates.
+    Raises ValueError where the density is not a product over coordinates, and where ``start``
+    has other points than the grid.
     """
     reports = checks.as_records("reports", reports)
     if reports.shape[1] != 2 or len(axes) != 2:
@@ -47,6 +50,13 @@ def nonparametric_mle(
     # largest density is scaled to one: EM does not see it, and nothing underflows.
     across, down = (part.sub(part.amax(0)).exp() for part in (across, down))  # (k, n), (l, n)
     weights = across.new_full((len(across), len(down)), 1.0 / len(points))
+    if start is not None:
+        if not torch.equal(start.points.to(points), points):
+            raise ValueError(
+                f"start has {len(start.points)} points that are not the {len(points)} of this "
+                "grid; give an earlier result with the same axes"
+            )
+        weights = start.weights.to(weights).reshape(weights.shape)
     for _ in range(iterations):
         likelihood = ((weights.T @ across) * down).sum(0)  # (n,)
         weights = weights * ((across / likelihood) @ down.T) / len(reports)

@@ -35,6 +35,16 @@ def test_at_the_maximum_no_grid_point_would_raise_the_likelihood(mech):
     assert torch.allclose(slope[weights > 1e-3], torch.ones(1).double(), atol=1e-3)
 
 
+def test_it_continues_where_it_stopped():
+    y = reports(pg.Laplace(0.3))
+    once = pg.nonparametric_mle(y, pg.Laplace(0.3), AXES, iterations=50)
+    first = pg.nonparametric_mle(y, pg.Laplace(0.3), AXES, iterations=20)
+    then = pg.nonparametric_mle(y, pg.Laplace(0.3), AXES, iterations=30, start=first)
+    assert torch.allclose(then.weights, once.weights, atol=1e-12)
+    with pytest.raises(ValueError, match="start has 35 points that are not the 25"):
+        pg.nonparametric_mle(y, pg.Laplace(0.3), (AXES[1], AXES[1]), start=first)
+
+
 def test_far_reports_do_not_underflow():
     y = torch.tensor([[9.0, -9.0], [0.0, 0.1]])
     weights = pg.nonparametric_mle(y, pg.Gaussian(0.1), AXES, iterations=5).weights
