@@ -51,6 +51,7 @@ def nonparametric_mle(
     across, down = (part.sub(part.amax(0)).exp() for part in (across, down))  # (k, n), (l, n)
     weights = across.new_full((len(across), len(down)), 1.0 / len(points))
     if start is not None:
+        checks.instance("start", start, Atoms)
         if not torch.equal(start.points.to(points), points):
             raise ValueError(
                 f"start has {len(start.points)} points that are not the {len(points)} of this "

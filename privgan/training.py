@@ -54,23 +54,22 @@ def fit(
     ``loss`` between ``batch_size`` fresh generated points and as many reports, drawn by
     epochs without replacement. All randomness comes from ``seed``.
 
-    generated: generated points a step, if not ``batch_size``. With ``even`` a few stand for the
-    generator, and a step of the same length takes more reports: 250 to 2000 beat 500 to 500 in
-    04_manifolds. loss: may be left out when
-    ``reports`` are `Reports`, which know their mechanism: it is then the entropic loss matched
-    to that. holdout: fraction of the reports kept out of training to follow their NLL under
-    ``mechanism`` (by default that of `Reports`, else the one the loss is matched to; without one
-    nothing is kept out). device: "auto" takes a CUDA device when there is one. even: spread each
-    batch's latents evenly over their law (a scrambled Sobol set) rather than draw them
-    independently: the batch then stands for the generator far better. anneal: how many times the
-    loss's reg to start from; it falls geometrically to reg over the first half of the steps, which
-    frees a coupling that its first mistakes would freeze (categories are not softened). average:
-    decay of a running mean of the weights, 0.99 say, which is what is checked and returned; 0 for
-    none. keep_best: return the weights with the least held-out NLL among those checked, and not
-    the last. snapshots: numbers of steps after which to keep some generated records, of the same
-    latents each time, in ``History.snapshots``; a film of the training. checkpoint: a file to save
-    to and to resume from, bit-equal on one CPU; a finished training is returned at once. progress:
-    a bar, on a terminal only.
+    generated: generated points a step, if not ``batch_size``. With ``even``, fewer generated points
+    suffice, and more reports fit into the same time: 250 with 2000 beat 500 with 500 in
+    04_manifolds. loss: may be left out when ``reports`` are `Reports`, which know their mechanism:
+    it is then the entropic loss matched to that. holdout: fraction of the reports kept out of
+    training to follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the
+    loss is matched to; without one nothing is kept out). device: "auto" takes a CUDA device when
+    there is one. even: spread each batch's latents evenly over their law (a scrambled Sobol set)
+    rather than draw them independently: the batch then stands for the generator far better. anneal:
+    how many times the loss's reg to start from; it falls geometrically to reg over the first half
+    of the steps, which frees a coupling that its first mistakes would freeze (categories are not
+    softened). average: decay of a running mean of the weights, 0.99 say, which is what is checked
+    and returned; 0 for none. keep_best: return the weights with the least held-out NLL among those
+    checked, and not the last. snapshots: numbers of steps after which to keep some generated
+    records, of the same latents each time, in ``History.snapshots``; a film of the training.
+    checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished training is
+    returned at once. progress: a bar, on a terminal only.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
