@@ -34,6 +34,7 @@ from privgan.metrics import (
     report_log_likelihood,
     report_nll,
     w2,
+    w2_draws,
     w2_floor,
 )
 from privgan.pretrained import load
@@ -113,6 +114,7 @@ __all__ = [
     "sinkhorn",
     "sinkhorn_samples",
     "w2",
+    "w2_draws",
     "w2_floor",
 ]
 __version__ = "0.1.0"

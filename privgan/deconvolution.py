@@ -38,6 +38,13 @@ def nonparametric_mle(
     iterations = checks.positive_int("iterations", iterations)
     axes = [checks.as_float_tensor("axes", axis).to(reports) for axis in axes]
     points = torch.cartesian_prod(*axes)
+    if start is not None:
+        checks.instance("start", start, Atoms)
+        if not torch.equal(start.points.to(points), points):
+            raise ValueError(
+                f"start has {len(start.points)} points that are not the {len(points)} of this "
+                "grid; give an earlier result with the same axes"
+            )
     across, down = (
         mechanism.log_density(axis[:, None], y[:, None])
         for axis, y in zip(axes, reports.unbind(1), strict=True)
@@ -51,16 +58,11 @@ def nonparametric_mle(
     across, down = (part.sub(part.amax(0)).exp() for part in (across, down))  # (k, n), (l, n)
     weights = across.new_full((len(across), len(down)), 1.0 / len(points))
     if start is not None:
-        checks.instance("start", start, Atoms)
-        if not torch.equal(start.points.to(points), points):
-            raise ValueError(
-                f"start has {len(start.points)} points that are not the {len(points)} of this "
-                "grid; give an earlier result with the same axes"
-            )
         weights = start.weights.to(weights).reshape(weights.shape)
+    work = torch.empty_like(down), torch.empty_like(across)  # (l, n), (k, n): no memory in the loop
     for _ in range(iterations):
-        likelihood = ((weights.T @ across) * down).sum(0)  # (n,)
-        weights = weights * ((across / likelihood) @ down.T) / len(reports)
+        likelihood = torch.mm(weights.T, across, out=work[0]).mul_(down).sum(0)  # (n,)
+        weights = weights * (torch.div(across, likelihood, out=work[1]) @ down.T) / len(reports)
     atoms = Atoms(points)
     atoms.logits.copy_(weights.flatten().log())
     return atoms.eval()

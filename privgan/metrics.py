@@ -24,6 +24,19 @@ def w2(x: Tensor, y: Tensor) -> float:
     return math.sqrt(max(ot.emd2(*weights, ot.dist(x, y), numItermax=5_000_000), 0.0))
 
 
+def w2_draws(x: Tensor, y: Tensor, n: int) -> np.ndarray:
+    """`w2` of the first ``n`` points of each sample, of the next ``n``, and so on, (draws,).
+
+    One W2 depends on the luck of its points; these give a mean and its standard error. What is
+    left over at the end of either sample is not used.
+    """
+    n = checks.positive_int("n", n)
+    if min(len(x), len(y)) < n:
+        raise ValueError(f"x has {len(x)} rows and y has {len(y)}; each draw needs n = {n}")
+    draws = min(len(x), len(y)) // n
+    return np.array([w2(x[k * n : (k + 1) * n], y[k * n : (k + 1) * n]) for k in range(draws)])
+
+
 def w2_floor(draw: Callable[..., Tensor], n: int, *, repeats: int = 3, seed: int = 0) -> float:
     """Mean W2 between two independent samples of one law: what a perfect generator scores.
 

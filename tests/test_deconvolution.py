@@ -43,6 +43,8 @@ def test_it_continues_where_it_stopped():
     assert torch.allclose(then.weights, once.weights, atol=1e-12)
     with pytest.raises(ValueError, match="start has 35 points that are not the 25"):
         pg.nonparametric_mle(y, pg.Laplace(0.3), (AXES[1], AXES[1]), start=first)
+    with pytest.raises(TypeError, match="start"):
+        pg.nonparametric_mle(y, pg.Laplace(0.3), AXES, start=first.weights)
 
 
 def test_far_reports_do_not_underflow():

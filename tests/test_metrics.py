@@ -20,6 +20,14 @@ def test_w2_of_a_translation_is_its_length():
     assert pg.w2(x.numpy(), x.numpy()) == 0.0
 
 
+def test_w2_draws_are_the_distances_of_the_pieces():
+    x, y = pg.data.circle(70, seed=0), pg.data.circle(95, seed=1)
+    expected = [pg.w2(x[:30], y[:30]), pg.w2(x[30:60], y[30:60])]
+    assert pg.w2_draws(x, y, 30).tolist() == expected
+    with pytest.raises(ValueError, match="x has 70 rows and y has 95; each draw needs n = 71"):
+        pg.w2_draws(x, y, 71)
+
+
 def test_floor_is_the_distance_of_two_samples():
     draw = pg.data.circle
     expected = pg.w2(draw(100, seed=4), draw(100, seed=5))
