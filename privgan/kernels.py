@@ -24,9 +24,14 @@ def threaded(loop: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(loop)
     def call(*arguments: Any) -> Any:
-        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        wanted = torch.get_num_threads()
+        threads = min(wanted, numba.config.NUMBA_NUM_THREADS)
         if threads != numba.get_num_threads():
             numba.set_num_threads(threads)
+        if wanted != torch.get_num_threads():
+            # Numba starts its threads at its first call, and sets OpenMP's number, which is
+            # torch's too, to all cores. More threads than cores that are free wait in turns.
+            torch.set_num_threads(wanted)
         return loop(*(_view(a) for a in arguments))
 
     return call

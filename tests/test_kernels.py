@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -94,3 +95,28 @@ def test_what_one_process_compiled_the_next_one_finds_on_disk():
         run = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "0"
+
+
+THREADS = """
+import torch, privgan as pg
+torch.set_num_threads({threads})
+x = torch.randn(50, 3)
+for cost, backend in ((pg.SquaredL2(), "dense"), (pg.L1(), "streaming")):
+    pg.sinkhorn_samples(x, x + 1, cost, 0.5, backend=backend)
+    print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(
+    ("threads", "environment"),
+    [(1, {}), (1, {"OMP_NUM_THREADS": "1"}), (2, {"NUMBA_NUM_THREADS": "1"})],
+)
+def test_a_solve_leaves_torchs_threads_as_they_were(threads, environment):
+    ran = subprocess.run(
+        [sys.executable, "-c", THREADS.format(threads=threads)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == [str(threads)] * 2
