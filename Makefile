@@ -45,13 +45,13 @@ help:
 	@echo "make clean                 remove build/ and caches; figures/ and .venv stay"
 
 figures: $(STAMPS)
-	@$(PY) -m privgan.execute summary --into $(INTO) --scale $(SCALE) $(NOTEBOOKS)
+	@$(PY) -m privgan.artifact.run summary --into $(INTO) --scale $(SCALE) $(NOTEBOOKS)
 
 $(FIGURES): figures/%.ipynb: build/$(SCALE)-%.stamp
 
-build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py privgan/*/*.py) privgan/paper.mplstyle $(ENV)
+build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py privgan/*/*.py) privgan/artifact/paper.mplstyle $(ENV)
 	@echo "$*: $(SCALE) scale, into $(INTO)/"
-	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.execute run $* --scale $(SCALE) --into $(INTO)
+	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.artifact.run run $* --scale $(SCALE) --into $(INTO)
 
 test: lint
 	$(PY) -m pytest tests
@@ -65,7 +65,7 @@ lab: $(ENV)
 	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks
 
 templates: $(ENV)
-	for name in $(NOTEBOOKS); do $(PY) -m privgan.execute refresh $$name || exit 1; done
+	for name in $(NOTEBOOKS); do $(PY) -m privgan.artifact.run refresh $$name || exit 1; done
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run

@@ -64,7 +64,8 @@ class Case:
         # Imported here, as above: the timed processes read the file and need none of this.
         import torch
 
-        from privgan import Gaussian, Laplace, data
+        from privgan import Gaussian, Laplace
+        from privgan.artifact import data
 
         if self.d == 2:
             x, clean = data.circle(self.n, seed=0), data.circle(self.n, seed=1)

@@ -20,7 +20,7 @@ from benchmarks import floor
 from benchmarks.cases import EVERY, STD, Case
 from benchmarks.entrants import ENTRANTS, TITLES
 from benchmarks.search import SLACK
-from privgan import plotting
+from privgan.artifact import plotting
 from privgan.files import write_atomically
 
 US = "privgan"

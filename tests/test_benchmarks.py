@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracles
 import pytest
+
+from privgan.artifact import oracles
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

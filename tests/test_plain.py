@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import privgan as pg
+from privgan.mechanisms import Bounds, Mechanism
 from privgan.plain import from_plain, to_plain
 
 
@@ -21,7 +22,10 @@ class Pair(Thing):
 
 
 def there_and_back(value):
-    return from_plain(json.loads(json.dumps(to_plain(value))), (pg.Mechanism, pg.Bounds, Thing))
+    return from_plain(
+        json.loads(json.dumps(to_plain(value))),
+        (Mechanism, Bounds, Thing),
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,15 +65,15 @@ def test_nested_parts_and_tensors_survive(dtype):
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="'system' is no known Mechanism"):
-        from_plain({"object": "system", "arguments": {}}, (pg.Mechanism,))
+        from_plain({"object": "system", "arguments": {}}, (Mechanism,))
 
 
 def test_arguments_are_checked_by_the_constructor():
     written = to_plain(pg.Laplace(1.0))
     with pytest.raises(ValueError, match="scale must be positive"):
-        from_plain(written | {"arguments": {"scale": -1.0}}, (pg.Mechanism,))
+        from_plain(written | {"arguments": {"scale": -1.0}}, (Mechanism,))
     with pytest.raises(ValueError, match="Laplace cannot be made from"):
-        from_plain(written | {"arguments": {"sigma": 1.0}}, (pg.Mechanism,))
+        from_plain(written | {"arguments": {"sigma": 1.0}}, (Mechanism,))
 
 
 def test_an_object_that_forgets_its_arguments_is_named():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from privgan.execute import claims_table
+from privgan.artifact.run import claims_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,9 +26,10 @@ def test_the_ten_lines_run(tmp_path, monkeypatch):
     import numpy as np
 
     import privgan as pg
+    from privgan.artifact import data
 
     mech = pg.Laplace(scale=0.2)
-    np.save("reports.npy", mech.privatize(pg.data.moons(1500, seed=0), seed=1).numpy())
+    np.save("reports.npy", mech.privatize(data.moons(1500, seed=0), seed=1).numpy())
     exec(block.replace("steps=3000", "steps=3"), {})
     assert np.load("generated.npy").shape[1] == 2
 

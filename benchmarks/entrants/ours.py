@@ -15,7 +15,7 @@ class Privgan(Entrant):
     def __init__(self, case, x, y):
         import torch
 
-        from privgan.costs import L1, SquaredL2
+        from privgan.sinkhorn import L1, SquaredL2
 
         self.x, self.y = torch.from_numpy(x), torch.from_numpy(y)
         self.cost = SquaredL2() if case.p == 2 else L1()
@@ -23,10 +23,10 @@ class Privgan(Entrant):
         self.backend = {"backend": "streaming"} if case.streaming else {}
 
     def solve(self, tol):
-        from privgan import sinkhorn_samples
+        from privgan.sinkhorn import solve_samples
 
         x = self.x.clone().requires_grad_()
-        result = sinkhorn_samples(
+        result = solve_samples(
             x, self.y, self.cost, self.reg, tol=tol, max_iter=MAX_ITERATIONS, **self.backend
         )
         result.value.backward()

@@ -1,13 +1,19 @@
-"""Local privacy mechanisms: the only part of the package that knows the noise."""
+"""Local privacy mechanisms, their bounds and budgets: the only part that knows the noise."""
 
 from privgan.mechanisms.additive import EuclideanLaplace, Gaussian, Laplace
 from privgan.mechanisms.base import Mechanism
-from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding
+from privgan.mechanisms.bounds import Ball, Bounds, Box
+from privgan.mechanisms.budget import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding, one_hot
 from privgan.mechanisms.interval import Piecewise, SquareWave
-from privgan.mechanisms.linear import LinearMap
+from privgan.mechanisms.linear import LinearMap, low_frequencies
 from privgan.mechanisms.product import Product
 
 __all__ = [
+    "Ball",
+    "Bounds",
+    "Box",
+    "Budget",
     "EuclideanLaplace",
     "Gaussian",
     "Laplace",
@@ -18,4 +24,9 @@ __all__ = [
     "RandomizedResponse",
     "SquareWave",
     "UnaryEncoding",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_mu",
+    "low_frequencies",
+    "one_hot",
 ]

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.bounds import Bounds
-from privgan.costs import L1, Euclidean, SquaredL2
 from privgan.mechanisms.base import Mechanism, calibration, check_bounds, sensitivity_of
-from privgan.privacy import Budget, gaussian_mu
+from privgan.mechanisms.bounds import Bounds
+from privgan.mechanisms.budget import Budget, gaussian_mu
+from privgan.sinkhorn import L1, Euclidean, SquaredL2
 
 
 class Additive(Mechanism):

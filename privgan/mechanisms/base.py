@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.bounds import Bounds
-from privgan.costs import Cost
-from privgan.privacy import Budget
+from privgan.mechanisms.bounds import Bounds
+from privgan.mechanisms.budget import Budget
+from privgan.sinkhorn import Cost
 
 Records = TypeVar("Records", Tensor, np.ndarray)
 

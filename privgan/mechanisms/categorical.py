@@ -13,15 +13,17 @@ set and another where it has not, times a factor h(y), so that with y as a row o
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.costs import Cost
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
-from privgan.privacy import Budget
+from privgan.mechanisms.budget import Budget
+from privgan.sinkhorn import Cost
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
 ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much
@@ -88,7 +90,7 @@ class Categorical(Mechanism):
             row = int(wrong.nonzero()[0])
             raise ValueError(
                 f"x has {int(wrong.sum())} rows that are not one category, the first at row {row}: "
-                f"{_row(x[row])}; a record is one-hot: see pg.data.one_hot(labels, k={self.k})"
+                f"{_row(x[row])}; a record is one-hot: pg.mechanisms.one_hot(labels, k={self.k})"
             )
         return x
 
@@ -207,6 +209,26 @@ class UnaryEncoding(Categorical):
 
     def _settings(self) -> dict[str, Any]:
         return {"k": self.k, "keep": self.keep, "flip": self.flip}
+
+
+def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
+    """Labels 0 to k - 1, (n,) integers, as float32 one-hot records (n, k).
+
+    ``k`` is the size of a public alphabet, not the number of categories that occur.
+    """
+    labels = torch.as_tensor(labels)
+    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise TypeError(f"labels has dtype {labels.dtype}; categories are integers from 0")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}; expected (n,)")
+    outside = (labels < 0) | (labels >= checks.positive_int("k", k))
+    if outside.any():
+        first = int(outside.nonzero()[0])
+        raise ValueError(
+            f"labels[{first}] is {labels[first].item()}, outside the alphabet 0 to {k - 1}; "
+            "raise k, or repair it"
+        )
+    return torch.nn.functional.one_hot(labels.long(), k).float()
 
 
 def _alphabet(k: int) -> int:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.bounds import Bounds, Box
-from privgan.costs import Cost, Transposed
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
-from privgan.privacy import Budget
+from privgan.mechanisms.bounds import Bounds, Box
+from privgan.mechanisms.budget import Budget
+from privgan.sinkhorn import Cost
+from privgan.sinkhorn.costs import Transposed
 
 EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
 

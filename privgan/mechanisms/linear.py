@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.costs import Cost
-from privgan.frequencies import low_frequencies
 from privgan.mechanisms.base import BoundsMissing, Mechanism
-from privgan.privacy import Budget
+from privgan.mechanisms.budget import Budget
+from privgan.sinkhorn import Cost
 
 
 class LinearMap(Mechanism):
@@ -92,3 +91,18 @@ class LinearMap(Mechanism):
         # Stands for the matrix wherever mechanisms are compared by their names.
         digest = zlib.crc32(self.matrix.contiguous().numpy().tobytes())
         return f"LinearMap(<{len(self.matrix)} x {self.dim}, {digest:08x}>, {self.mechanism!r})"
+
+
+def low_frequencies(side: int, keep: int) -> Tensor:
+    """The keep x keep lowest frequencies (orthonormal DCT-II) of side x side images.
+
+    (keep^2, side^2), float64, with orthonormal rows: ``x @ A.T`` are an image's coefficients and
+    ``coefficients @ A`` is the smooth image they stand for.
+    """
+    side, keep = checks.positive_int("side", side), checks.positive_int("keep", keep)
+    if keep > side:
+        raise ValueError(f"keep is {keep}, but {side} x {side} images have {side} frequencies")
+    import scipy.fft  # rarely needed
+
+    lowest = scipy.fft.dct(np.eye(side), axis=0, norm="ortho")[:keep]
+    return torch.from_numpy(np.kron(lowest, lowest))

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.costs import Cost
 from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
-from privgan.privacy import Budget
+from privgan.mechanisms.budget import Budget
+from privgan.sinkhorn import Cost
 
 Blocks = Sequence[tuple[slice, Cost, float]]
 

@@ -1,0 +1,242 @@
+"""Data: manifolds and curves in the plane, MNIST, scikit-learn's bundled digits."""
+
+import gzip
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import requests
+import torch
+from torch import Tensor
+
+from privgan import checks
+
+# --- 2D manifolds: every sampler takes (n, seed) and returns float32 points (n, 2) ---------
+
+
+def circle(n: int, *, seed: int) -> Tensor:
+    """Uniform on the unit circle."""
+    t = 2 * math.pi * torch.rand(n, generator=_generator(n, seed))
+    return torch.stack([t.cos(), t.sin()], 1)
+
+
+def moons(n: int, *, seed: int) -> Tensor:
+    """Two interleaved half circles of radius 0.8, uniform in angle, centred."""
+    generator = _generator(n, seed)
+    t = math.pi * torch.rand(n, generator=generator)
+    upper = torch.rand(n, generator=generator) < 0.5
+    x = torch.where(upper, t.cos() - 0.5, 0.5 - t.cos())
+    y = torch.where(upper, t.sin() - 0.25, 0.25 - t.sin())
+    return 0.8 * torch.stack([x, y], 1)
+
+
+def spiral(n: int, *, seed: int) -> Tensor:
+    """An Archimedean spiral, one and a half turns out to radius 1.2, about uniform in length."""
+    t = 3 * math.pi * torch.rand(n, generator=_generator(n, seed)).sqrt()
+    return (1.2 * t / (3 * math.pi))[:, None] * torch.stack([t.cos(), t.sin()], 1)
+
+
+def eight_gaussians(n: int, *, seed: int) -> Tensor:
+    """Eight equal Gaussians of std 0.05 spaced evenly on the unit circle."""
+    generator = _generator(n, seed)
+    t = torch.randint(0, 8, (n,), generator=generator) * (math.pi / 4)
+    return torch.stack([t.cos(), t.sin()], 1) + 0.05 * torch.randn((n, 2), generator=generator)
+
+
+def checkerboard(n: int, *, seed: int) -> Tensor:
+    """Uniform on the dark cells of a 4 x 4 board over [-1, 1]^2."""
+    generator = _generator(n, seed)
+    row = torch.randint(0, 4, (n,), generator=generator)
+    column = 2 * torch.randint(0, 2, (n,), generator=generator) + row % 2
+    corner = torch.stack([column, row], 1)
+    return (corner + torch.rand((n, 2), generator=generator)) / 2 - 1
+
+
+MANIFOLDS: dict[str, Callable[..., Tensor]] = {
+    f.__name__: f for f in (circle, moons, spiral, eight_gaussians, checkerboard)
+}
+
+
+def curve(shape: str | np.ndarray | Sequence[Sequence[float]]) -> Callable[..., Tensor]:
+    """A sampler ``draw(n, seed=...)`` of a curve of one's own, uniform in length.
+
+    shape: the corners of a line, (k, 2), where a row of NaN lifts the pen; or a text, whose
+    outline in DejaVu Sans Bold is drawn. Either is centred and scaled so that its longer side
+    is 2.
+    """
+    corners = _outline(shape) if isinstance(shape, str) else np.asarray(shape, dtype=np.float64)
+    if corners.ndim != 2 or corners.shape[1] != 2:
+        raise ValueError(f"shape has shape {corners.shape}; the corners of a line are (k, 2)")
+    start, step = corners[:-1], np.diff(corners, axis=0)
+    drawn = np.isfinite(step).all(1)
+    start, step = start[drawn], step[drawn]
+    length = np.hypot(*step.T)
+    if not length.sum() > 0:
+        raise ValueError("shape has no line to draw: give two different corners next to each other")
+    ends = np.concatenate([start, start + step])
+    low, high = ends.min(0), ends.max(0)
+    scale = 2 / (high - low).max()
+    start, step = (torch.from_numpy(scale * v).float() for v in (start - (low + high) / 2, step))
+    share = torch.from_numpy(length / length.sum())
+
+    def draw(n: int, *, seed: int) -> Tensor:
+        generator = _generator(n, seed)
+        piece = share.multinomial(n, replacement=True, generator=generator)
+        return start[piece] + torch.rand((n, 1), generator=generator) * step[piece]
+
+    return draw
+
+
+def _outline(text: str) -> np.ndarray:
+    """The outline of a text as corners, (k, 2), with a row of NaN after each closed line."""
+    from matplotlib.textpath import FontProperties, TextPath
+
+    if not text.strip():  # matplotlib fails on a text without ink
+        return np.empty((0, 2))
+    path = TextPath((0, 0), text, size=100, prop=FontProperties(weight="bold"))
+    pen_up = np.full((1, 2), np.nan)
+    lines = [np.concatenate([line, pen_up]) for line in path.to_polygons()]
+    return np.concatenate(lines) if lines else np.empty((0, 2))
+
+
+def _generator(n: int, seed: int) -> torch.Generator:
+    checks.positive_int("n", n)
+    return torch.Generator().manual_seed(seed)
+
+
+# --- Laws in any dimension, (n, d) -----------------------------------------------------------
+
+
+def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
+    """Independent centred normal columns, one for every entry of ``std``."""
+    return torch.randn((n, len(std)), generator=_generator(n, seed)) * torch.tensor(std)
+
+
+def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
+    """Independent Student t columns: moments below ``dof`` exist; 1 is Cauchy's law.
+
+    In float64: costs between the extremes of heavy tails overflow float32.
+    """
+    draws = np.random.default_rng(seed).standard_t(
+        checks.positive("dof", dof), (checks.positive_int("n", n), dim)
+    )
+    return torch.from_numpy(draws)
+
+
+# --- Images ---------------------------------------------------------------------------------
+
+
+class DataUnavailable(OSError):
+    """The files are neither on this machine nor reachable; the message says how to fill in."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Flattened grey images: ``pixels`` (n, side * side) in [0, 1], ``labels`` (n,) int64."""
+
+    name: str
+    pixels: Tensor
+    labels: Tensor
+    side: int
+
+
+MNIST_SHA256 = {
+    f"{name}-ubyte.gz": digest
+    for name, digest in (
+        ("train-images-idx3", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        ("train-labels-idx1", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        ("t10k-images-idx3", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        ("t10k-labels-idx1", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    )
+}
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer before the next mirror is tried
+
+
+def data_dir() -> Path:
+    """``$PRIVGAN_DATA_DIR``, or the user's cache folder; MNIST lives in ``mnist/`` below it."""
+    return Path(os.environ.get("PRIVGAN_DATA_DIR") or pooch.os_cache("privgan"))
+
+
+def mnist(split: str = "train") -> Images:
+    """MNIST, 60 000 ("train") or 10 000 ("test") images of 28 x 28 pixels.
+
+    Downloaded once and checked by SHA-256. A file whose hash is wrong raises ValueError and
+    is left alone; DataUnavailable says which folder was searched and how to fill it.
+    """
+    prefix = {"train": "train", "test": "t10k"}.get(split)
+    if prefix is None:
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    pixels = _read_idx(_fetch(f"{prefix}-images-idx3-ubyte.gz"), header=16)
+    labels = _read_idx(_fetch(f"{prefix}-labels-idx1-ubyte.gz"), header=8)
+    return Images(
+        "MNIST",
+        torch.from_numpy(pixels.astype(np.float32) / 255.0).reshape(-1, 784),
+        torch.from_numpy(labels.astype(np.int64)),
+        side=28,
+    )
+
+
+def digits(split: str = "train") -> Images:
+    """scikit-learn's bundled 8 x 8 digits, 1500 for "train" and 297 for "test"; no network."""
+    rows = {"train": slice(0, 1500), "test": slice(1500, None)}.get(split)
+    if rows is None:
+        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    from sklearn.datasets import load_digits  # half of the package's import time, so only here
+
+    bunch = load_digits()
+    return Images(
+        "scikit-learn digits",
+        torch.from_numpy(bunch.data[rows].astype(np.float32) / 16.0),
+        torch.from_numpy(bunch.target[rows].astype(np.int64)),
+        side=8,
+    )
+
+
+IMAGES: dict[str, Callable[[str], Images]] = {"mnist": mnist, "digits": digits}
+
+
+def _fetch(name: str) -> Path:
+    path = data_dir() / "mnist" / name
+    if path.exists():
+        digest = pooch.file_hash(str(path))
+        if digest != MNIST_SHA256[name]:
+            raise ValueError(
+                f"{path} has SHA-256 {digest}, not {MNIST_SHA256[name]}: it is damaged or "
+                "another file. It is left as it is; move it away to download a fresh copy"
+            )
+        return path
+    failures = []
+    for mirror in MNIST_MIRRORS:
+        try:
+            pooch.retrieve(
+                mirror + name,
+                known_hash=MNIST_SHA256[name],
+                fname=name,
+                path=path.parent,
+                downloader=pooch.HTTPDownloader(
+                    progressbar=sys.stderr.isatty(), timeout=DOWNLOAD_TIMEOUT
+                ),
+            )
+            return path
+        except (requests.RequestException, ValueError) as error:  # no answer, or a wrong hash
+            failures.append(f"{mirror}: {type(error).__name__}")
+        except OSError as error:  # this machine's own trouble; another mirror would not help
+            raise OSError(error.errno, f"cannot store {path}: {error.strerror or error}") from error
+    raise DataUnavailable(
+        f"{name} is not in {path.parent} and could not be downloaded ({'; '.join(failures)}). "
+        f"Put the four MNIST .gz files into {path.parent}, or point PRIVGAN_DATA_DIR at a "
+        "folder that holds mnist/"
+    )
+
+
+def _read_idx(path: Path, header: int) -> np.ndarray:
+    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header)

@@ -1,0 +1,116 @@
+"""The same measurement on fresh samples, many times over, and the rate at which errors fall.
+
+What a theorem says of n reports is about their law, so it is checked on many draws at each n.
+Draws are independent across repetitions and sizes, run side by side on the cores, and are kept
+one by one in a folder, so that a run that was killed takes up where it stopped.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from joblib import Memory
+from torch import Tensor
+
+from privgan.artifact.sweep import side_by_side
+from privgan.mechanisms import Mechanism
+from privgan.training.losses import Loss
+
+RESAMPLES = 2000  # of the repetitions at each n, for an interval
+
+
+def draw_reports(draw: Callable[..., Tensor], mechanism: Mechanism, n: int, *, seed: int) -> Tensor:
+    """Reports (n, d) of fresh records ``draw(n, seed=...)``: itself a sampler once the first two
+    arguments are bound, ``partial(draw_reports, draw, mechanism)``.
+    """
+    records, noise = _seeds(seed)
+    return mechanism.privatize(draw(n, seed=records), seed=noise)
+
+
+def sampled_losses(
+    loss: Loss,
+    draw_x: Callable[..., Tensor],
+    draw_y: Callable[..., Tensor],
+    repeats: Mapping[int, int],
+    *,
+    seed: int = 0,
+    jobs: int | None = None,
+    checkpoint_dir: str = "",
+) -> dict[int, Tensor]:
+    """The loss between n points of either law, ``repeats[n]`` times for every n.
+
+    draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.data`, bound with
+    `functools.partial`, can be sent to other processes. The draws of ``draw_y`` at one ``seed``
+    are the same whatever the loss and ``draw_x``. jobs: solves at a time, as in
+    `parallel.side_by_side`. checkpoint_dir: a folder where values are kept
+    and looked up, each under its loss, samplers, n and seeds; none if empty.
+
+    Returns float64 values (repeats[n],) for every n, cost units. Warns if any was not solved to
+    the loss's tolerance.
+    """
+    one = Memory(checkpoint_dir or None, verbose=0).cache(_solved)
+    cells = [(n, r) for n in sorted(repeats, reverse=True) for r in range(repeats[n])]
+    calls = [(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells]
+    found = side_by_side(one, calls, jobs)
+    unsolved = sum(not converged for _, converged in found)
+    if unsolved:
+        warnings.warn(
+            f"{unsolved} of {len(found)} solves stopped short of the loss's tolerance; raise its "
+            "max_iter or tol",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    values: dict[int, list[float]] = {n: [] for n in repeats}
+    for (n, _), (value, _) in zip(cells, found, strict=True):
+        values[n].append(value)
+    return {n: torch.tensor(of, dtype=torch.float64) for n, of in values.items()}
+
+
+def _solved(
+    loss: Loss,
+    draw_x: Callable[..., Tensor],
+    draw_y: Callable[..., Tensor],
+    n: int,
+    seeds: tuple[int, int],
+) -> tuple[float, bool]:
+    solved = loss.solve(draw_x(n, seed=seeds[0]), draw_y(n, seed=seeds[1]))
+    return solved.value.item(), solved.converged
+
+
+def _seeds(*entropy: int) -> tuple[int, int]:
+    """Two seeds of independent streams: equal or neighbouring seeds would share their numbers."""
+    first, second = np.random.SeedSequence(entropy).generate_state(2)
+    return int(first), int(second)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """``error ~ constant * n ** slope``; ``low`` and ``high`` bound the slope (95%)."""
+
+    slope: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.slope:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def rate(errors: Mapping[int, Tensor], *, seed: int = 0) -> Rate:
+    """Slope of log root-mean-square error in log n, by least squares.
+
+    errors: for each of two or more n, the repetitions (r,). The interval is the percentile
+    bootstrap's, resampling the repetitions at each n: it holds what repetitions vary by, not the
+    curvature of the true curve.
+    """
+    if len(errors) < 2:
+        raise ValueError(f"errors has {len(errors)} sizes; a slope needs two")
+    rng = np.random.default_rng(seed)
+    log_n = np.log(list(errors))
+    squares = [np.asarray(of, dtype=np.float64) ** 2 for of in errors.values()]
+    draws = [s[rng.integers(len(s), size=(RESAMPLES, len(s)))].mean(1) for s in squares]
+    means = np.column_stack([[s.mean() for s in squares], np.array(draws)])  # (sizes, 1 + draws)
+    slopes = np.polyfit(log_n, np.log(means) / 2, 1)[0]
+    low, high = np.quantile(slopes[1:], (0.025, 0.975))
+    return Rate(float(slopes[0]), float(low), float(high))

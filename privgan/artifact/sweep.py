@@ -1,0 +1,77 @@
+"""Independent trainings side by side, one thread each, resumable one by one."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor
+
+from privgan import checks
+from privgan.training import fit
+from privgan.training.state import History
+
+
+def fit_all(
+    trainings: Mapping[str, Mapping[str, Any]],
+    *,
+    jobs: int | None = None,
+    checkpoint_dir: str = "",
+) -> dict[str, History]:
+    """`fit` for every entry of ``trainings``: its name, and the arguments of `fit`.
+
+    The generators are trained in place. jobs: trainings at a time, by default as many as torch
+    has threads, and one on a CUDA device; each runs on one thread, so the results do not depend
+    on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+
+    What a training warns of is warned of here, after its name, once all are done.
+    """
+    calls = []
+    for name, settings in trainings.items():
+        save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
+        calls.append(({"progress": False, **settings, **save},))
+    results = side_by_side(_trained, calls, jobs)
+    for settings, (weights, _, _) in zip(trainings.values(), results, strict=True):
+        settings["generator"].load_state_dict(weights)
+        settings["generator"].eval()
+    for name, (_, _, messages) in zip(trainings, results, strict=True):
+        for message in messages:
+            warnings.warn(f"{name}: {message}", RuntimeWarning, stacklevel=2)
+    return {name: history for name, (_, history, _) in zip(trainings, results, strict=True)}
+
+
+def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History, list[str]]:
+    # Another process's warnings would only reach its stderr.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", RuntimeWarning)
+        history = fit(**settings)
+    messages = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
+    return settings["generator"].state_dict(), history, messages
+
+
+def side_by_side(
+    function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], jobs: int | None = None
+) -> list[Any]:
+    """``[function(*arguments) for arguments in calls]``, ``jobs`` at a time in other processes.
+
+    jobs: by default as many as torch has threads, and one on a CUDA device. Each call runs on one
+    thread, so that results do not depend on ``jobs``.
+    """
+    if jobs is None:
+        jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
+    jobs = checks.positive_int("jobs", jobs)
+    with warnings.catch_warnings():
+        # The solver keeps memory between solves; joblib takes it for a leak, and replaces a
+        # worker between two calls. None is lost.
+        warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
+        return Parallel(n_jobs=jobs)(delayed(_alone)(function, *call) for call in calls)
+
+
+def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(*arguments)
+    finally:
+        torch.set_num_threads(threads)

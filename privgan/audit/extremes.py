@@ -1,0 +1,81 @@
+"""Records at the edge of a public domain: where two of them are told apart most easily."""
+
+import itertools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from privgan.mechanisms import LinearMap, Mechanism, Product
+from privgan.mechanisms.bounds import Ball, Bounds, Box
+from privgan.mechanisms.categorical import Categorical
+
+CORNERS = 64  # of a box, and as many records of a ball
+LINE = 65  # records along a domain of one dimension
+
+
+def extreme_records(mechanism: Mechanism) -> Tensor:
+    """Records (n, d), float64, of the mechanism's domain; the first two as far apart as any.
+
+    The third, if there is one, is at the centre. Raises ValueError if the domain is unknown.
+    """
+    if isinstance(mechanism, Product):
+        blocks = [extreme_records(part) for _, part in mechanism.blocks]
+        rows = torch.arange(max(len(block) for block in blocks))
+        return torch.cat([block[rows % len(block)] for block in blocks], 1)
+    if isinstance(mechanism, LinearMap):  # some records with these features
+        back = np.linalg.pinv(mechanism.matrix.numpy()).T
+        return _of(mechanism.features) @ torch.as_tensor(back)
+    if isinstance(mechanism, Categorical):
+        return torch.eye(mechanism.k).double()
+    if mechanism.bounds is None:
+        raise ValueError(
+            f"{mechanism!r} has no bounds, so any two records may be compared and no budget can "
+            "hold; give it the public bounds of its records"
+        )
+    return _of(mechanism.bounds)
+
+
+def independent_parts(mechanism: Mechanism) -> list[tuple[Mechanism, slice, slice]]:
+    """What works on columns of its own: each with its columns of a record and of a report."""
+    if not isinstance(mechanism, Product):
+        return [(mechanism, slice(None), slice(None))]
+    pairs = zip(mechanism.blocks, mechanism.reports, strict=True)
+    return [(part, columns, reports) for (columns, part), reports in pairs]
+
+
+def _of(bounds: Bounds) -> Tensor:
+    if isinstance(bounds, Box):
+        edge = _corners(bounds)
+    elif isinstance(bounds, Ball):
+        edge = _sphere(bounds)
+    else:
+        raise ValueError(f"the extreme records of {bounds!r} are not known; use a Box or a Ball")
+    centre = torch.tensor([bounds.center], dtype=torch.float64)
+    return torch.cat([edge[:2], centre, edge[2:]])
+
+
+def _corners(box: Box) -> Tensor:
+    low, high = torch.tensor([box.low, box.high], dtype=torch.float64)
+    if box.dim == 1:
+        inner = torch.linspace(0.0, 1.0, LINE).double()[1:-1, None]
+        return torch.cat([low[None], high[None], low + (high - low) * inner])
+    if 2**box.dim <= CORNERS:
+        signs = np.array(list(itertools.product([0, 1], repeat=box.dim)))
+    else:
+        signs = np.random.default_rng(box.dim).integers(0, 2, (CORNERS, box.dim))
+    ends = np.stack([np.zeros(box.dim), np.ones(box.dim)])
+    signs = torch.as_tensor(np.unique(np.concatenate([ends, signs]), axis=0)).bool()
+    inner = signs.any(1) & ~signs.all(1)
+    corners = torch.where(signs[inner], high, low)
+    return torch.cat([low[None], high[None], corners])
+
+
+def _sphere(ball: Ball) -> Tensor:
+    directions = np.random.default_rng(ball.dim).normal(size=(CORNERS // 4, ball.dim))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    axes = np.eye(ball.dim)[: CORNERS // 4]
+    out = np.concatenate([axes, directions])
+    both = np.stack([out, -out], axis=1).reshape(-1, ball.dim)  # each beside its antipode
+    radius = ball.radius * (1.0 - 4 * np.finfo(float).eps)  # a rounded norm must not exceed it
+    return torch.as_tensor(np.array(ball.center) + radius * both)

@@ -1,0 +1,151 @@
+"""Does a mechanism draw what its density says? Tests of the sampler against ``log_density``.
+
+The cost, the budget and the matched loss all follow from the density, so a sampler that draws
+from another law breaks promise and recovery at once.
+"""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from privgan.mechanisms import Mechanism
+
+SPREAD = 7.0  # lines reach sinh(7) = 548 typical spreads to either side
+STEPS = 512  # points to either side
+ENTRIES = 2**22  # numbers formed at once
+
+
+def line_p_value(
+    mechanism: Mechanism, x: Tensor, y: Tensor, numbers: Tensor | None = None
+) -> float:
+    """p-value of reports ``y`` (n, d), doubles, of one record ``x``, in their columns of numbers.
+
+    Two rows make a block, so that rows are tested against each other too. Through each block
+    runs a line: along one coordinate, slanted between two, or across all of both rows. Given the
+    line, the block's place on it has the density restricted to it, whatever the channel; its
+    distribution function there is uniform, which Kolmogorov and Smirnov's test judges.
+
+    numbers: which columns are, (d,) bool; all by default. The others stay as they were drawn.
+    """
+    from scipy import stats  # a second and a half to import
+
+    numbers = torch.ones(y.shape[1], dtype=torch.bool) if numbers is None else numbers
+    moving = y[:, numbers]
+    if not y.isfinite().all() or len(moving.unique(dim=0)) < len(y):
+        return 0.0  # a continuous channel never repeats itself
+    blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
+    spread = float((moving - moving.median(0).values).abs().median())
+    rng = np.random.default_rng(len(y))
+    smallest = 1.0
+    for k, family in enumerate(FAMILIES):
+        part = blocks[k :: len(FAMILIES)]
+        lines = np.stack([family(rng, moving.shape[1]) for _ in part])
+        directions = torch.zeros_like(part)
+        directions[:, :, numbers] = torch.as_tensor(lines).reshape(len(part), 2, -1)
+        rank = _ranks(mechanism, x, part, directions, spread)
+        smallest = min(smallest, float(stats.kstest(rank, "uniform").pvalue))
+    return min(1.0, len(FAMILIES) * smallest)
+
+
+def count_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
+    """p-value of reports ``y`` (n, d) of one record ``x`` (d,), for channels with few reports.
+
+    Chi-square of how often each came, those expected fewer than five times together; and how
+    often neighbouring rows agree, which must be as often as independent ones do.
+    """
+    from scipy import stats  # a second and a half to import
+
+    seen, counts = y.unique(dim=0, return_counts=True)
+    chance = mechanism.log_density(x[None], seen)[0].exp().numpy()
+    expected, counts = chance * len(y), counts.numpy()
+    often = expected >= 5.0
+    observed = np.append(counts[often], len(y) - counts[often].sum())
+    expected = np.append(expected[often], len(y) - expected[often].sum())
+    if expected[-1] < 5.0:  # nothing is left over, up to rounding
+        if expected[-1] < -1e-6 * len(y) or observed[-1] > 50:
+            return 0.0  # probabilities above one in all, or reports that should never come
+        observed, expected = observed[:-1], expected[:-1]
+    chi_square = ((observed - expected) ** 2 / expected).sum()
+    if len(observed) < 2:
+        return 1.0 if chi_square < 1e-6 * len(y) else 0.0
+    frequencies = float(stats.chi2.sf(chi_square, len(observed) - 1))
+    agree = int((y[0:-1:2] == y[1::2]).all(1).sum())
+    neighbours = stats.binomtest(agree, len(y) // 2, min(1.0, float((chance**2).sum())))
+    return min(1.0, 2.0 * min(frequencies, float(neighbours.pvalue)))
+
+
+def survives_extreme_uniforms(mechanism: Mechanism, x: Tensor) -> bool:
+    """Whether reports of ``x`` (d,) stay finite, and possible, where a uniform draw is extreme.
+
+    Exactly 0 comes once in 2^24 float32 draws: too rare for a test by sampling, and often enough
+    in a release of a few million numbers. So it is put in place of every uniform, and then the
+    largest value below 1.
+    """
+    for dtype in (torch.float32, torch.float64):
+        for low in (True, False):
+            record = x.to(dtype)[None]
+            with _Extreme(low):
+                y = mechanism.privatize(record, seed=0)
+            if not y.isfinite().all() or not mechanism.log_density(record, y).isfinite().all():
+                return False
+    return True
+
+
+class _Extreme(TorchDispatchMode):
+    """Within it, torch's uniform draws are all the least or the greatest they can be."""
+
+    def __init__(self, low: bool):
+        super().__init__()
+        self.low = low
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = func.overloadpacket
+        if name in (torch.ops.aten.rand, torch.ops.aten.rand_like):
+            return out.fill_(0.0 if self.low else 1.0 - torch.finfo(out.dtype).eps / 2)
+        if name in (torch.ops.aten.uniform_, torch.ops.aten.uniform):
+            low, high = (*args[1:], 0.0, 1.0)[:2] if len(args) > 1 else (0.0, 1.0)
+            width = (high - low) * (1.0 - torch.finfo(out.dtype).eps / 2)
+            return out.fill_(low if self.low else low + width)
+        return out
+
+
+def _signs(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.choice([-1.0, 1.0], n)
+
+
+def _few(rng: np.random.Generator, d: int, coordinates: int) -> np.ndarray:
+    """A direction (2 d,) of signs at so many places of the block, zeros elsewhere."""
+    direction = np.zeros(2 * d)
+    places = rng.choice(2 * d, coordinates, replace=False)
+    direction[places] = _signs(rng, coordinates)
+    return direction
+
+
+def _across(rng: np.random.Generator, d: int) -> np.ndarray:
+    """The same signs for both rows, or opposite ones, at every place."""
+    return np.outer(_signs(rng, 2), _signs(rng, d)).ravel()
+
+
+FAMILIES = (partial(_few, coordinates=1), partial(_few, coordinates=2), _across)
+
+
+def _ranks(
+    mechanism: Mechanism, x: Tensor, blocks: Tensor, directions: Tensor, spread: float
+) -> np.ndarray:
+    """The distribution function along each block's line at the block itself, (n,)."""
+    t = spread * torch.linspace(-SPREAD, SPREAD, 2 * STEPS + 1).double().sinh()
+    ranks = []
+    size = max(1, ENTRIES // (len(t) * blocks[0].numel()))
+    for y, v in zip(blocks.split(size), directions.split(size), strict=True):
+        points = y[:, None] + t[None, :, None, None] * v[:, None]  # (n, t, rows, d)
+        log = mechanism.log_density(x[None], points.reshape(-1, y.shape[2]))
+        log = log.reshape(points.shape[:3]).sum(2)  # (n, t)
+        density = (log - log.amax(1, keepdim=True)).exp()
+        mass = (density[:, 1:] + density[:, :-1]) / 2 * t.diff()
+        ranks.append(mass[:, :STEPS].sum(1) / mass.sum(1))
+    return torch.cat(ranks).numpy()

@@ -1,0 +1,106 @@
+"""Generators of images, and of records with a class."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from privgan import checks
+from privgan.generators.base import Generator, invert, limits, seeded, within
+
+
+class ConvDecoder(Generator):
+    """Square grey images by two doublings of a coarse map: transposed convolutions.
+
+    side: a multiple of 4; ``out_dim`` is its square. channels: of the coarse map, halved at the
+    first doubling. hidden: width of the layer before it. bounds: as in `MLP`.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        side: int = 28,
+        *,
+        channels: int = 32,
+        hidden: int = 256,
+        bounds: tuple[float, float] | None = (0.0, 1.0),
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.latent_dim = checks.positive_int("latent_dim", latent_dim)
+        side, channels = (
+            checks.positive_int("side", side),
+            checks.positive_int("channels", channels),
+        )
+        if side % 4:
+            raise ValueError(f"side must be a multiple of 4, got {side}")
+        self.out_dim, self.bounds = side**2, limits(bounds)
+        coarse, half = channels * (side // 4) ** 2, max(1, channels // 2)
+        with seeded(seed):
+            self.net = nn.Sequential(
+                *(nn.Linear(latent_dim, hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
+                *(nn.Linear(hidden, coarse), nn.BatchNorm1d(coarse), nn.ReLU()),
+                nn.Unflatten(1, (channels, side // 4, side // 4)),
+                nn.ConvTranspose2d(channels, half, 4, stride=2, padding=1),
+                *(nn.BatchNorm2d(half), nn.ReLU()),
+                nn.ConvTranspose2d(half, 1, 4, stride=2, padding=1),
+                nn.Flatten(),
+            )
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.net(z)
+        return x if self.bounds is None else within(self.bounds, x)
+
+
+class Labelled(Generator):
+    """Records with their class: ``decoder``'s columns, then the class as k one-hot columns.
+
+    The class is an input: the last k of the decoder's latents are its one-hot row. prior: (k,),
+    the probability of every class; uniform when omitted. It is public, or estimated from
+    reports. Classes occur in a batch as often as they should, up to rounding.
+    """
+
+    def __init__(self, decoder: Generator, k: int, *, prior: Sequence[float] | None = None):
+        super().__init__()
+        checks.instance("decoder", decoder, Generator)
+        self.decoder, self.k = decoder, checks.positive_int("k", k)
+        self.latent_dim, self.out_dim = decoder.latent_dim, decoder.out_dim + k
+        if decoder.latent_dim <= k:
+            raise ValueError(
+                f"the decoder has {decoder.latent_dim} latents, {k} of which are the class; "
+                "give it more"
+            )
+        prior = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
+        if prior.shape != (k,) or not (prior >= 0).all() or abs(prior.sum().item() - 1) > 1e-4:
+            raise ValueError(f"prior must be {k} probabilities that sum to 1, got {prior.tolist()}")
+        self.register_buffer("prior", prior)
+
+    def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
+        z = self.decoder.latent(n, generator, even=even)
+        u = torch.rand((1,), dtype=torch.float64, generator=generator)
+        u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
+        label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
+        z[:, -self.k :] = nn.functional.one_hot(label, self.k).to(z.dtype)
+        return z
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([self.decoder(z), z[:, -self.k :]], 1)
+
+    @torch.no_grad()
+    def sample_class(self, label: int, n: int, *, seed: int = 0) -> Tensor:
+        """``n`` records (n, decoder.out_dim) of one class, without its columns."""
+        z = self.latent(n, torch.Generator().manual_seed(checks.integer("seed", seed)))
+        if not 0 <= checks.integer("label", label) < self.k:
+            raise ValueError(f"label must be 0 to {self.k - 1}, got {label}")
+        z[:, -self.k :] = nn.functional.one_hot(torch.tensor(label), self.k).to(z)
+        return self.decode(z)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents (n, latent_dim), classes included, to records without the class's columns."""
+        was_training = self.training
+        self.eval()
+        try:
+            return self.decoder(z)
+        finally:
+            self.train(was_training)

@@ -1,0 +1,187 @@
+"""Half-steps from a stored cost matrix: the kernel is exponentiated once, then multiplied.
+
+At psi = psi0 + small, exp(phi + psi - C / reg) is a stored matrix K scaled by rows and
+columns, with K_ij = exp(phi0_i + psi0_j - C_ij / reg). K is formed by columns first: phi0 = 0,
+psi0_j = min_i C_ij / reg, so that every column's largest entry is 1. Its column sums give the
+iteration's first psi, the c-transform of phi = 0: the optimum itself once x follows the law
+behind y. Should psi drift from psi0, or a row be too faint in the kernel, K is formed again by
+rows ("absorbed"), at phi0_i = min_j (C_ij / reg - psi_j). Neither underflows, whatever C / reg is.
+"""
+
+import math
+import threading
+
+import torch
+from torch import Tensor
+from torch.nn.functional import threshold_
+
+from privgan.sinkhorn import _replay
+from privgan.sinkhorn._iteration import Solution
+
+DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
+# Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
+# their products with weights would be denormal numbers, a hundred times slower.
+FLUSH = -60.0
+FAINT = math.exp(-30.0)  # a row of a kernel formed by columns whose sum is less is formed again
+
+
+# Storage of this many entries is kept: on a CPU, mapping fresh memory costs as much as filling it.
+KEEP_ENTRIES = 2**24
+_kept = threading.local()
+
+
+def kept(name: str, like: Tensor, n: int, m: int) -> Tensor:
+    """Uninitialised (n, m) memory; up to `KEEP_ENTRIES` the same piece at every call."""
+    if n * m > KEEP_ENTRIES:
+        return like.new_empty((n, m))
+    key = f"{name} {like.dtype} {like.device}"
+    flat = getattr(_kept, key, None)
+    if flat is None or len(flat) < n * m:
+        flat = like.detach().new_empty(n * m)
+        setattr(_kept, key, flat)
+    return flat[: n * m].view(n, m)
+
+
+class DenseHalfSteps:
+    """``psi -> (phi, log q)`` for a cost matrix (n, m) on any device; see `_iteration`.
+
+    kernel: storage for K, (n, m), overwritten. a, b: weights, float64.
+    """
+
+    def __init__(self, cost: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor):
+        self.cost, self.scale = cost, 1.0 / reg
+        self.a, self.b = a, b
+        self.passes = _kind(kernel)(cost, kernel, self.scale, a, b)
+        self.psi0: Tensor | None = None
+
+    def start(self) -> Tensor:
+        """-log sum_i a_i exp(-C_ij / reg), (m,)."""
+        self.phi0 = torch.zeros_like(self.a)
+        self.psi0 = self.cost.amin(0).double().mul_(self.scale)
+        self.faint = FAINT
+        sums = self.passes.form(self.phi0, self.psi0)
+        psi = self.psi0 - sums.log()
+        return psi if math.isfinite(psi.sum()) else -self._exact_log_columns(self.phi0)
+
+    def _absorb(self, psi: Tensor) -> None:
+        self.psi0, self.phi0 = psi, self.passes.row_minima(psi).double()
+        self.faint = 0.0
+        self.passes.form(self.phi0, self.psi0)
+
+    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        if self.psi0 is None:
+            self._absorb(psi)
+        found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
+        if found is None:
+            self._absorb(psi)
+            found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
+        phi, log_q = found
+        if not math.isfinite(log_q.sum()):
+            log_q = self._exact_log_columns(phi) + psi
+        return phi, log_q
+
+    def plan(self, solution: Solution) -> Tensor:
+        """The plan of a solution, (n, m), written over the kernel."""
+        drift, shift = _drift(solution.psi, self.psi0)
+        if drift.abs().max() > DRIFT:
+            self._absorb(solution.psi)
+            drift, shift = _drift(solution.psi, self.psi0)
+        rows = self.a * (solution.phi - self.phi0 + shift).exp()
+        columns = self.b * drift.exp()
+        kernel = self.passes.kernel
+        return kernel.mul_(rows.to(kernel)[:, None]).mul_(columns.to(kernel))
+
+    def _exact_log_columns(self, phi: Tensor) -> Tensor:
+        """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
+        shifted = (phi.to(self.a) + self.a.log())[:, None] - self.scale * self.cost
+        return torch.logsumexp(shifted, 0)
+
+
+def _kind(kernel: Tensor) -> type["_Passes"]:
+    if kernel.device.type == "cpu":
+        return _CPUPasses
+    return _ReplayedPasses if kernel.numel() <= _replay.LAUNCH_BOUND else _Passes
+
+
+def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
+    """psi - psi0 less its mean, and that mean, which only moves phi the other way."""
+    drift = psi - psi0
+    shift = drift.mean()
+    return drift - shift, shift
+
+
+class _Passes:
+    """The passes over the matrix in torch operations, for large matrices on CUDA."""
+
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        self.cost, self.kernel, self.scale, self.a, self.b = cost, kernel, scale, a, b
+
+    def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
+        """Fill the kernel; its column sums weighted with a, (m,)."""
+        self._log_kernel(phi0, psi0)
+        # Clamped, not infinite, on the way: some exp take a hundred times longer over infinity.
+        threshold_(self.kernel.exp_(), 1.001 * math.exp(FLUSH), 0.0)
+        return (self.a.to(self.kernel) @ self.kernel).double()
+
+    def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
+        exponent = phi0[:, None] + psi0 - self.scale * self.cost.double()
+        self.kernel.copy_(exponent.clamp_min_(FLUSH))
+
+    def row_minima(self, psi: Tensor) -> Tensor:
+        """min_j (C_ij / reg - psi_j), (n,), to the kernel's precision: it need only be near."""
+        return torch.add(-psi.to(self.cost), self.cost, alpha=self.scale, out=self.kernel).amin(1)
+
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """phi and log q, or None if the kernel cannot hold them: it must be formed anew."""
+        drift, shift = _drift(psi, psi0)
+        rows = (self.kernel @ (self.b * drift.exp()).to(self.kernel)).double()
+        if drift.abs().max() > DRIFT or rows.min() < faint:
+            return None
+        columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
+        return phi0 - shift - rows.log(), columns.log() + drift
+
+
+class _ReplayedPasses(_Passes):
+    """The same passes, for matrices so small that launching half-steps takes longer."""
+
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        super().__init__(cost, kernel, scale, a, b)
+        self.step = _replay.half_step(kernel)
+
+    def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
+        self.step.load(phi0, psi0, self.a, self.b)
+        return super().form(phi0, psi0)
+
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """As they were loaded when the kernel was formed at ``phi0``, ``psi0``; on the host."""
+        drift, least_row, phi, log_q = self.step(psi)
+        return None if drift > DRIFT or least_row < faint else (phi, log_q)
+
+
+class _CPUPasses(_Passes):
+    """The same passes, compiled: each reads the matrix once."""
+
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
+        from privgan.sinkhorn import _loops  # numba takes a while to import
+
+        super().__init__(cost, kernel, scale, a, b)
+        self.loops = _loops
+        m = kernel.shape[1]
+        scratch = kernel.new_empty(m), kernel.new_empty((torch.get_num_threads(), m))
+        self.arrays = [t.numpy() for t in (a, b, *scratch)]
+
+    def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
+        self.loops.log_kernel(self.cost, self.scale, phi0, psi0, FLUSH, self.kernel)
+
+    def half_steps(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor] | None:
+        phi, log_q = torch.empty_like(phi0), torch.empty_like(psi)
+        inside = self.loops.half_steps(
+            self.kernel, phi0, psi0, psi, DRIFT, faint, *self.arrays, phi, log_q
+        )
+        return (phi, log_q) if inside else None

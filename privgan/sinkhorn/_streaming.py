@@ -1,0 +1,127 @@
+"""Half-steps from points: tiles of the cost are formed, used and forgotten.
+
+Memory is O((n + m) d) for every cost. A tile holds some rows of x against all of y; one visit
+gives both halves of a step, because a row's potential is known as soon as its row is, and the
+row's share of the column sums follows from the same exponentials.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn.costs import FEW, Cost
+
+TILE = 2**22  # cost entries formed at a time
+
+
+class StreamingHalfSteps:
+    """``psi -> (phi, log q)`` for points x (n, d), y (m, d) on any device; see `_iteration`."""
+
+    @staticmethod
+    def fits(x: Tensor, cost: Cost) -> bool:
+        """Whether this kind of half-steps is made for these points and this cost."""
+        return True
+
+    def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
+        self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
+        self.rows = max(1, TILE // len(y))
+
+    def tiles(self) -> Iterator[slice]:
+        for first in range(0, len(self.x), self.rows):
+            yield slice(first, first + self.rows)
+
+    def start(self) -> Tensor:
+        """The c-transform of phi = 0: half-steps with the two sides swapped."""
+        swapped = type(self)(self.y, self.x, self.cost.T, self.reg, self.b, self.a)
+        return swapped(torch.zeros_like(self.a))[0]
+
+    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        phi = torch.empty_like(self.a)
+        columns = torch.zeros_like(psi)
+        for tile in self.tiles():
+            exponent = self.cost.matrix(self.x[tile], self.y).div_(-self.reg).add_(psi.to(self.y))
+            largest = exponent.amax(1, keepdim=True)
+            exponent.sub_(largest).exp_()
+            total = exponent @ self.b.to(exponent)
+            phi[tile] = -(largest[:, 0] + total.log()).double()
+            columns += ((self.a[tile].to(total) / total) @ exponent).double()
+        return phi, self._log(columns, phi, psi)
+
+    def _log(self, columns: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
+        """log q, with columns that underflowed summed again in the log domain."""
+        log_q = columns.log()
+        lost = ~(columns > 1e-30)
+        if lost.any():
+            y, weight = self.y[lost], phi + self.a.log()
+            exact = torch.full((len(y),), -torch.inf, dtype=psi.dtype, device=psi.device)
+            rows = max(1, TILE // len(y))
+            for first in range(0, len(self.x), rows):
+                tile = slice(first, first + rows)
+                exponent = (
+                    weight[tile, None] - self.cost.matrix(self.x[tile], y).double() / self.reg
+                )
+                exact = torch.logaddexp(exact, torch.logsumexp(exponent, 0))
+            log_q[lost] = exact + psi[lost]
+        return log_q
+
+    def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
+        """Plan-weighted cost gradients in x (n, d) and, if asked for, in y (m, d)."""
+        grad_x = torch.empty_like(self.x)
+        grad_y = torch.zeros_like(self.y) if need_y else None
+        for tile in self.tiles():
+            x = self.x[tile]
+            plan = self.cost.matrix(x, self.y).double().div_(-self.reg)
+            plan.add_(solution.phi[tile, None]).add_(solution.psi).exp_().mul_(
+                self.a[tile, None]
+            ).mul_(self.b)
+            plan = plan.to(x.dtype)
+            grad_x[tile] = self.cost.gradient(x, self.y, plan)
+            if grad_y is not None:
+                grad_y += self.cost.T.gradient(self.y, x, plan.T)
+        return grad_x, grad_y
+
+
+class CompiledHalfSteps(StreamingHalfSteps):
+    """The same in one compiled loop, for float32 points with few columns on a CPU."""
+
+    @staticmethod
+    def fits(x: Tensor, cost: Cost) -> bool:
+        few = x.shape[1] <= FEW and cost.pointwise is not None
+        return few and x.dtype == torch.float32 and x.device.type == "cpu"
+
+    def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
+        from privgan.sinkhorn import _loops  # numba takes a while to import
+
+        super().__init__(x, y, cost, reg, a, b)
+        self.loops = _loops
+        centre = y.mean(0)  # psi - scale c is a small difference; keep its terms small too
+        self.centred = (x - centre).contiguous(), (y - centre).contiguous()
+        self.y_columns = self.centred[1].T.contiguous()
+        self.weights = a.float()
+        self.log_b = b.log()
+        self.settings = cost.pointwise, np.float32(1.0 / reg)
+        self.phi = torch.zeros_like(a)
+        self.buffer, self.partial = y.new_empty((2, torch.get_num_threads(), len(y)))
+
+    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
+        weighted = (psi + self.log_b).float()
+        self.loops.streaming_half_steps(
+            *points, *self.settings, weighted, self.weights, self.phi, *scratch
+        )
+        phi = self.phi.clone()
+        return phi, self._log(self.partial.double().sum(0) / self.b, phi, psi)
+
+    def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
+        x, y = self.centred
+        phi = (solution.phi + self.a.log()).float()
+        psi = (solution.psi + self.log_b).float()
+        return self._gradient(x, y, phi, psi), self._gradient(y, x, psi, phi) if need_y else None
+
+    def _gradient(self, x: Tensor, y: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
+        out, points = torch.empty_like(x), (x, y.T.contiguous())
+        self.loops.streaming_gradient(*points, *self.settings, phi, psi, out)
+        return out

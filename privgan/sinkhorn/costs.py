@@ -1,0 +1,237 @@
+"""Transport costs: a pairwise matrix, and the gradient of a plan's total cost.
+
+A cost is a small stateless object with two methods. Solvers need nothing else, so a new cost
+(``-log k`` of some channel, say) only has to subclass `Cost` and write `Cost.matrix` in
+differentiable torch operations; solvers call it on tiles when the whole would not fit.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
+# and cheaper than a matrix product with so short an inner dimension.
+FEW = 8
+
+# Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
+# recognise a loop that has closed over a function.
+SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
+
+
+class Cost(ABC):
+    """A ground cost ``c(x, y)`` between records, the rows of ``x`` and of ``y``."""
+
+    # Which of the compiled loops forms this cost; None for the others.
+    pointwise: int | None = None
+
+    @abstractmethod
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        """Pairwise costs: ``x`` (n, d) and ``y`` (m, d) to (n, m)."""
+
+    def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
+        """`matrix`, in ``storage`` (n, m) if the cost knows how to use it. No gradients."""
+        return self.matrix(x, y)
+
+    def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
+        """`matrix_in` less a term in y alone, and that term, (m,) or a number.
+
+        A potential takes up such a term, so solvers need no more; and what is left may be much
+        smaller than the cost, and so more precise.
+        """
+        return self.matrix_in(x, y, storage), 0.0
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        """Gradient in ``x``, (n, d), of ``sum_ij plan_ij c(x_i, y_j)``; ``plan`` is (n, m)."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(self.matrix(x, y.detach()), x, plan)
+        return grad
+
+    @property
+    def T(self) -> "Cost":
+        """The cost with its arguments swapped: ``c.T(y, x) = c(x, y)``."""
+        return Transposed(self)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Transposed(Cost):
+    """``c(y, x)`` for a cost that is not symmetric."""
+
+    def __init__(self, cost: Cost):
+        self.cost = cost
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.cost.matrix(y, x).T
+
+    @property
+    def T(self) -> Cost:
+        return self.cost
+
+    def __repr__(self) -> str:
+        return f"{self.cost!r}.T"
+
+
+class _Norm(Cost):
+    """A symmetric cost with loops of its own, differentiable through `Cost.gradient`."""
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
+            return _Pairwise.apply(x, y, self)
+        return self.matrix_in(x, y, x.detach().new_empty((len(x), len(y))))
+
+    def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
+        if _few_on_cpu(x):
+            from privgan.sinkhorn import _loops  # numba takes a while to import
+
+            _loops.pairwise(x.contiguous(), y.T.contiguous(), self.pointwise, storage)
+        else:
+            self._fill(x, y, storage)
+        return storage
+
+    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        if not _few_on_cpu(x):
+            return self._gradient(x, y, plan)
+        from privgan.sinkhorn import _loops
+
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        columns = y.T.contiguous()
+        _loops.gradient(x.contiguous(), columns, self.pointwise, plan.contiguous(), out)
+        return out
+
+    @abstractmethod
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        """Write the costs of records with many columns, or on a GPU, into ``out``."""
+
+    @abstractmethod
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        """`gradient` for records with many columns, or on a GPU."""
+
+    @property
+    def T(self) -> Cost:
+        return self
+
+
+class _Pairwise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, cost: Cost) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.cost = cost
+        return cost.matrix(x.detach(), y.detach())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, plan: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        need_x, need_y, _ = ctx.needs_input_grad
+        return (
+            ctx.cost.gradient(x, y, plan) if need_x else None,
+            ctx.cost.gradient(y, x, plan.T) if need_y else None,
+            None,
+        )
+
+
+class SquaredL2(_Norm):
+    """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
+
+    pointwise = SQUARED_L2
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if x.shape[1] <= FEW:
+            _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
+            return
+        _, y_squares = self._without_y_squares(x, y, out)
+        out.add_(y_squares).clamp_min_(0.0)
+
+    def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
+        if x.shape[1] <= FEW:
+            return super().reduced_in(x, y, storage)
+        return self._without_y_squares(x, y, storage)
+
+    def _without_y_squares(self, x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        # |x|^2 + |y|^2 - 2 x.y cancels badly when the data lie far from the origin; the
+        # cost is invariant under a common shift, so shift to the centre of y first.
+        centre = y.mean(0)
+        x, y = x - centre, y - centre
+        with _full_precision():
+            torch.addmm(x.square().sum(1)[:, None], x, y.T, alpha=-2.0, out=out)
+        return out, y.square().sum(1)
+
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
+        centre = y.mean(0)
+        masses = (x - centre).mul_(plan.sum(1, keepdim=True))
+        with _full_precision():
+            return torch.addmm(masses, plan, y - centre, beta=2.0, alpha=-2.0)
+
+
+class L1(_Norm):
+    """``sum_k |x_k - y_k|``, the cost that Laplace noise asks for (p = 1).
+
+    Where two coordinates coincide the gradient takes the subgradient 0.
+    """
+
+    pointwise = ABSOLUTE
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        if x.device.type == "cpu":
+            from privgan.sinkhorn import _loops
+
+            _loops.l1_matrix(x.contiguous(), y.contiguous(), out)
+        elif x.shape[1] <= FEW:
+            _fill_by_coordinate(x, y, out, lambda difference: difference.abs_())
+        else:
+            out.copy_(torch.cdist(x, y, p=1.0))
+
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        if x.device.type == "cpu":
+            from privgan.sinkhorn import _loops
+
+            out = torch.empty_like(x, memory_format=torch.contiguous_format)
+            _loops.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
+            return out
+        # cdist's own backward: for p = 1 it needs only the signs, not the distances.
+        return torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
+
+
+class Euclidean(_Norm):
+    """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
+
+    pointwise = EUCLIDEAN
+
+    def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
+        SquaredL2()._fill(x, y, out)
+        out.sqrt_()
+
+    def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        distance = self.matrix(x, y)
+        weight = torch.where(distance > 0, plan / distance, 0.0)
+        return 0.5 * SquaredL2()._gradient(x, y, weight)
+
+
+def _few_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[1] <= FEW
+
+
+def _fill_by_coordinate(
+    x: Tensor, y: Tensor, out: Tensor, term_: Callable[[Tensor], Tensor]
+) -> None:
+    out.zero_()
+    for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True):
+        out += term_(xk[:, None] - yk[None, :])
+
+
+class _full_precision:
+    """TensorFloat32 off inside: its 10-bit mantissa makes errors of several reg in a cost."""
+
+    def __enter__(self) -> None:
+        self.allowed = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = self.allowed

@@ -1,0 +1,20 @@
+"""Training: matched losses, the loop that follows them, and the likelihood that judges."""
+
+from privgan.training.fitting import fit
+from privgan.training.likelihood import report_log_likelihood, report_nll
+from privgan.training.losses import EntropicLoss, LikelihoodLoss, Loss
+from privgan.training.scale import ScaleEstimate, estimate_scale, largest_allowed_scale
+from privgan.training.state import History
+
+__all__ = [
+    "EntropicLoss",
+    "History",
+    "LikelihoodLoss",
+    "Loss",
+    "ScaleEstimate",
+    "estimate_scale",
+    "fit",
+    "largest_allowed_scale",
+    "report_log_likelihood",
+    "report_nll",
+]

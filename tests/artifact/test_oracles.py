@@ -1,0 +1,234 @@
+"""Every closed form against a computation that knows nothing of its derivation."""
+
+import math
+
+import numpy as np
+import ot
+import pytest
+from scipy.linalg import sqrtm
+from scipy.optimize import linear_sum_assignment, minimize
+from scipy.stats import multivariate_normal, norm
+
+from privgan.artifact import oracles
+
+
+def entropic_loss(parameters, s, reg, k):
+    """E|X - Y|^2 + reg I(X; Y) for Y ~ N(0, diag s), X = L u, u = M Y + V e: any Gaussian coupling
+    of Y with any law on k directions; L (d, k), M (k, d), V (k, k) lower triangular.
+    """
+    d = len(s)
+    left, channel, rest = np.split(parameters, [d * k, 2 * d * k])
+    left, channel = left.reshape(d, k), channel.reshape(k, d)
+    noise = np.zeros((k, k))
+    noise[np.tril_indices(k)] = rest
+    within = noise @ noise.T + 1e-12 * np.eye(k)
+    u = channel @ np.diag(s) @ channel.T + within
+    miss = np.diag(s) - 2 * left @ channel @ np.diag(s) + left @ u @ left.T
+    information = (np.linalg.slogdet(u)[1] - np.linalg.slogdet(within)[1]) / 2
+    return np.trace(miss) + reg * information
+
+
+@pytest.mark.parametrize("k", [3, 2, 1])
+@pytest.mark.parametrize("reg", [0.3, 1.1, 2.6, 5.0])
+def test_the_linear_gaussian_minimiser_is_the_least_over_all_gaussian_couplings(reg, k):
+    s = np.array([1.0, 3.0, 1.7])  # unsorted; the directions collapse at reg 2, 6 and 3.4
+    rng, best = np.random.default_rng(0), None
+    for _ in range(4):
+        start = rng.normal(size=6 * k + k * (k + 1) // 2) / 2
+        found = minimize(entropic_loss, start, (s, reg, k), method="BFGS", options={"gtol": 1e-7})
+        best = found if best is None or found.fun < best.fun else best
+    left, channel, rest = np.split(best.x, [3 * k, 6 * k])
+    noise = np.zeros((k, k))
+    noise[np.tril_indices(k)] = rest
+    u = channel.reshape(k, 3) @ np.diag(s) @ channel.reshape(k, 3).T + noise @ noise.T
+    covariance = left.reshape(3, k) @ u @ left.reshape(3, k).T
+    variances = oracles.linear_gaussian_minimiser(s, reg, k)
+    assert np.allclose(covariance, np.diag(variances), atol=2e-3)
+    miss = s.sum() - variances.sum()
+    information = oracles.linear_gaussian_information(s, reg, k)
+    assert math.isclose(best.fun, miss + reg * information, abs_tol=1e-5)
+
+
+def test_the_matched_minimiser_is_the_raw_covariance():
+    raw, sigma = np.array([2.0, 0.5, 0.0]), 0.7
+    found = oracles.linear_gaussian_minimiser(raw + sigma**2, 2 * sigma**2)
+    assert np.allclose(found, raw, atol=1e-15)
+
+
+def test_the_information_is_that_of_the_gaussian_channel_when_matched():
+    raw, sigma = np.array([2.0, 0.5, 0.0]), 0.7
+    capacity = 0.5 * np.log(1 + raw / sigma**2).sum()
+    found = oracles.linear_gaussian_information(raw + sigma**2, 2 * sigma**2)
+    assert math.isclose(found, capacity, rel_tol=1e-12)
+
+
+def test_w2_between_gaussians_is_the_cost_of_their_monge_map():
+    rng = np.random.default_rng(1)
+    roots = rng.normal(size=(2, 3, 3))
+    a, b = roots @ roots.transpose(0, 2, 1)
+    values, vectors = np.linalg.eigh(a)
+    half, inverse = ((vectors * values**p) @ vectors.T for p in (0.5, -0.5))
+    inner = np.linalg.eigh(half @ b @ half)
+    monge = inverse @ (inner[1] * np.sqrt(inner[0])) @ inner[1].T @ inverse
+    assert np.allclose(monge @ a @ monge, b)  # it pushes one to the other, and is a gradient
+    shift = np.eye(3) - monge
+    expected = np.sqrt(np.trace(shift @ a @ shift.T))
+    assert math.isclose(oracles.gaussian_w2(a, b), expected, rel_tol=1e-9)
+    zero = np.zeros(3)
+    assert math.isclose(expected, ot.gaussian.bures_wasserstein_distance(zero, zero, a, b))
+    assert oracles.gaussian_w2(a, a) < 1e-6
+
+
+def test_w2_to_a_collapsed_gaussian():
+    assert math.isclose(
+        oracles.gaussian_w2(np.diag([4.0, 0.0]), np.diag([1.0, 9.0])), math.sqrt(10)
+    )
+
+
+def test_the_likeliest_law_solves_its_own_score_equations():
+    """At the likeliest p, the mean of k_ij / (p k)_j is 1 where p > 0, and at most 1 elsewhere."""
+    rng = np.random.default_rng(2)
+    channel, frequencies = rng.random((4, 9)), rng.random(9)
+    channel[3] /= 5  # unlikely: its weight goes to zero
+    channel /= channel.sum(1, keepdims=True)
+    p = oracles.maximum_likelihood(channel, frequencies / frequencies.sum())
+    score = channel @ (frequencies / frequencies.sum() / (p @ channel))
+    assert np.all(score <= 1 + 1e-6)
+    assert np.allclose(score[p > 1e-6], 1, atol=1e-6)
+
+
+def covariance(d, seed):
+    root = np.random.default_rng(seed).normal(size=(d, d))
+    return root @ root.T / d + 0.2 * np.eye(d)
+
+
+def grid(variance, points=401, width=7.0):
+    x = np.sqrt(variance) * np.linspace(-width, width, points)
+    weights = norm.pdf(x, scale=np.sqrt(variance))
+    return x, weights / weights.sum()
+
+
+@pytest.mark.parametrize(("a", "b", "reg"), [(1.0, 2.0, 2.0), (0.5, 1.5, 0.7), (1.0, 1.0, 5.0)])
+def test_gaussian_value_is_that_of_a_fine_grid(a, b, reg):
+    (x, p), (y, q) = grid(a, 301), grid(b, 301)
+    cost = (x[:, None] - y[None, :]) ** 2
+    f, g = oracles.log_domain_sinkhorn(cost, reg, p, q, tol=1e-10)
+    value = oracles.gaussian_entropic_value(np.array([[a]]), np.array([[b]]), reg)
+    assert p @ f + q @ g == pytest.approx(value, abs=1e-8)
+
+
+@pytest.mark.parametrize("reg", [0.1, 1.0, 10.0])
+def test_gaussian_value_is_the_best_cross_covariance(reg):
+    a, b = covariance(3, 1), covariance(3, 2)
+    root_a, root_b = np.real(sqrtm(a)), np.real(sqrtm(b))
+
+    def value(flat):
+        m = flat.reshape(3, 3)  # any matrix; divided below, its singular values are below one
+        m = m @ np.linalg.inv(np.real(sqrtm(np.eye(3) + m.T @ m)))
+        information = -np.linalg.slogdet(np.eye(3) - m.T @ m)[1] / 2
+        return np.trace(a + b) - 2 * np.trace(root_a @ m @ root_b) + reg * information
+
+    best = minimize(value, np.eye(3).ravel(), tol=1e-12).fun
+    assert oracles.gaussian_entropic_value(a, b, reg) == pytest.approx(best, abs=1e-6)
+
+
+def test_gaussian_value_at_the_matched_pair_is_noise_energy_and_information():
+    a, sigma = covariance(4, 3), 0.8
+    b = a + sigma**2 * np.eye(4)
+    information = np.linalg.slogdet(b / sigma**2)[1] / 2
+    expected = 4 * sigma**2 + 2 * sigma**2 * information
+    assert oracles.gaussian_entropic_value(a, b, 2 * sigma**2) == pytest.approx(expected)
+    own = oracles.gaussian_information(2.0, sigma, 4)
+    assert own == pytest.approx(np.linalg.slogdet((2.0 + sigma**2) / sigma**2 * np.eye(4))[1] / 2)
+
+
+def test_gaussian_value_without_regularisation_is_bures():
+    a, b = covariance(3, 4), covariance(3, 5)
+    root = np.real(sqrtm(a))
+    bures = np.trace(a + b) - 2 * np.trace(np.real(sqrtm(root @ b @ root)))
+    assert oracles.gaussian_entropic_value(a, b, 1e-6) == pytest.approx(bures, abs=1e-4)
+    assert oracles.gaussian_entropic_value(np.zeros((3, 3)), b, 0.5) == pytest.approx(np.trace(b))
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.5])
+def test_bias_is_the_sum_over_the_singular_values_of_the_plan(sigma):
+    (x, p), (y, _) = grid(1.0, 801, 12.0), grid(1.0 + sigma**2, 801, 12.0)
+    joint = p[:, None] * oracles.gaussian_channel(x, y, sigma)
+    density = joint / np.sqrt(np.outer(p, joint.sum(0)))
+    rho = np.linalg.svd(density, compute_uv=False)[1:]
+    expected = 2 * sigma**2 * (rho**2 / (1 - rho**2)).sum()
+    assert oracles.matched_bias(1.0, sigma, 1) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bias_grows_like_the_exponential_of_twice_the_information():
+    bound = np.expm1(2 * oracles.gaussian_information(1.0, 1.0, 32))
+    assert 1.0 < oracles.matched_bias(1.0, 1.0, 32) / (2 * bound) < 1.1
+
+
+def test_bias_and_fluctuation_are_those_of_repeated_solves():
+    rng, n, repeats, sigma = np.random.default_rng(1), 60, 400, 1.0
+    uniform = np.full(n, 1 / n)
+    values = []
+    for _ in range(repeats):
+        x, y = rng.normal(size=(n, 1)), rng.normal(size=(n, 1)) * np.sqrt(1 + sigma**2)
+        f, g = oracles.log_domain_sinkhorn((x - y.T) ** 2, 2 * sigma**2, uniform, uniform, 1e-6)
+        values.append(f.mean() + g.mean())
+    value = oracles.gaussian_entropic_value(np.eye(1), (1 + sigma**2) * np.eye(1), 2 * sigma**2)
+    spread = oracles.matched_fluctuation(sigma, 1) / np.sqrt(n)
+    bias = oracles.matched_bias(1.0, sigma, 1) / n
+    assert np.std(values) == pytest.approx(spread, rel=0.15)
+    assert np.mean(values) - value == pytest.approx(bias, abs=3 * spread / np.sqrt(repeats))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_excess_of_a_fitted_gaussian_is_that_of_simulated_fits(sigma):
+    rng = np.random.default_rng(7)
+    d, n, repeats = 2, 4000, 400
+    excess = []
+    for _ in range(repeats):
+        y = rng.normal(size=(n, d)) * np.sqrt(1 + sigma**2)
+        excess.append(oracles.gaussian_excess(*oracles.fitted_gaussian(y, sigma), np.eye(d), sigma))
+    predicted = oracles.gaussian_fit_excess(1.0, sigma, d) / n
+    assert np.mean(excess) == pytest.approx(predicted, rel=0.15)
+
+
+def test_excess_is_least_at_the_truth_and_a_shift_adds_its_square():
+    truth, sigma = covariance(3, 6), 0.7
+    zero, shift = np.zeros(3), np.array([0.3, -0.2, 0.1])
+    assert oracles.gaussian_excess(zero, truth, truth, sigma) == 0
+    for seed in range(5):
+        near = truth + 0.05 * covariance(3, seed)
+        assert oracles.gaussian_excess(zero, near, truth, sigma) > 0
+    x, p = grid(1.0, 301)
+    y, q = grid(2.0, 301)
+    moved = [
+        oracles.log_domain_sinkhorn((x[:, None] + s - y) ** 2, 2.0, p, q, tol=1e-10)
+        for s in (0.0, 0.5)
+    ]
+    values = [p @ f + q @ g for f, g in moved]
+    assert values[1] - values[0] == pytest.approx(0.25, abs=1e-8)
+    assert oracles.gaussian_excess(shift, truth, truth, sigma) == pytest.approx(shift @ shift)
+
+
+def test_fitted_gaussian_is_the_likeliest():
+    rng = np.random.default_rng(8)
+    y, sigma = rng.normal(size=(200, 2)) * [1.5, 0.6] + [0.5, 0.0], 0.8
+
+    def nll(flat):
+        root = flat[2:].reshape(2, 2)
+        b = root @ root.T + sigma**2 * np.eye(2)
+        return -multivariate_normal(flat[:2], b).logpdf(y).mean()
+
+    best = minimize(nll, [0, 0, 1, 0, 0, 1], tol=1e-10).x
+    mean, covariance = oracles.fitted_gaussian(y, sigma)
+    root = best[2:].reshape(2, 2)
+    assert mean == pytest.approx(best[:2], abs=1e-3)
+    assert covariance == pytest.approx(root @ root.T, abs=2e-3)
+
+
+def test_sorting_solves_the_assignment_on_a_line():
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(size=40), rng.normal(size=40) + 1
+    cost = (x[:, None] - y[None, :]) ** 2
+    rows, columns = linear_sum_assignment(cost)
+    assert oracles.sorted_transport(x, y) == pytest.approx(cost[rows, columns].mean())

@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+import privgan as pg
+from privgan.artifact import data, sweep
+from privgan.sinkhorn import SquaredL2
+
+MECH = pg.Gaussian(0.3)
+REPORTS = MECH.privatize(data.circle(600, seed=0), seed=1)
+
+
+def trainings():
+    shared = {"loss": pg.EntropicLoss.matched(MECH), "steps": 6, "batch_size": 64}
+    return {
+        f"seed {seed}": {
+            "generator": pg.MLP(2, 2, hidden=(8,), seed=seed),
+            "reports": REPORTS,
+            "seed": seed,
+            **shared,
+        }
+        for seed in range(3)
+    }
+
+
+def outputs(several):
+    return [settings["generator"].sample(5, seed=0) for settings in several.values()]
+
+
+def test_side_by_side_is_one_after_the_other(tmp_path):
+    one, two, alone = trainings(), trainings(), trainings()
+    first = sweep.fit_all(one, jobs=1)
+    second = sweep.fit_all(two, jobs=2, checkpoint_dir=str(tmp_path))
+    pg.fit(**alone["seed 1"])
+    assert list(first) == list(second) == ["seed 0", "seed 1", "seed 2"]
+    assert all(first[name].loss == second[name].loss for name in first)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(one), outputs(two), strict=True))
+    assert torch.allclose(outputs(one)[1], outputs(alone)[1], atol=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {f"seed {s}.pt" for s in range(3)}
+    again = trainings()
+    assert sweep.fit_all(again, jobs=1, checkpoint_dir=str(tmp_path))["seed 2"].seconds == (
+        second["seed 2"].seconds
+    )
+    assert torch.equal(outputs(again)[2], outputs(two)[2])
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_warnings_come_back_with_their_training(jobs):
+    several = trainings()
+    several["seed 1"]["loss"] = pg.EntropicLoss(SquaredL2(), 1e-3, tol=1e-6, max_iter=1)
+    with pytest.warns(RuntimeWarning) as caught:
+        sweep.fit_all(several, jobs=jobs)
+    assert [str(w.message)[:22] for w in caught] == ["seed 1: step 0: Sinkho"]

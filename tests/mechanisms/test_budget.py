@@ -1,0 +1,107 @@
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from privgan.mechanisms import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+
+EPSILONS = [1e-4, 1e-2, 0.5, 1.0, 8.0, 100.0, 800.0]
+DELTAS = [1e-15, 1e-10, 1e-5, 1e-3]
+PAIRS = list(itertools.product(EPSILONS, DELTAS))
+
+
+def exact_delta(epsilon, mu):
+    """Balle and Wang 2018, to 60 digits."""
+    with mpmath.workdps(60):
+        epsilon, mu = mpmath.mpf(epsilon), mpmath.mpf(mu)
+        first = mpmath.ncdf(mu / 2 - epsilon / mu)
+        return first - mpmath.exp(epsilon) * mpmath.ncdf(-mu / 2 - epsilon / mu)
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), PAIRS)
+def test_calibration_is_exact_to_1e_9_and_safe(epsilon, delta):
+    mu = gaussian_mu(epsilon, delta)
+    assert exact_delta(epsilon, mu) <= delta
+    assert exact_delta(epsilon, mu * (1 + 1e-9)) > delta
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), PAIRS)
+def test_epsilon_is_the_inverse_and_safe(epsilon, delta):
+    mu = gaussian_mu(epsilon, delta)
+    found = gaussian_epsilon(delta, mu)
+    assert found <= epsilon
+    assert found == pytest.approx(epsilon, rel=1e-6)
+    assert exact_delta(found, mu) <= delta
+
+
+@given(st.floats(1e-12, 1e3), st.floats(1e-8, 1e2))
+@settings(max_examples=200, deadline=None)
+def test_delta_agrees_with_60_digits(epsilon, mu):
+    exact = float(exact_delta(epsilon, mu))
+    # exp(-s^2 / 2) magnifies the rounding of s.
+    s = mu / 2 - epsilon / mu
+    assert gaussian_delta(epsilon, mu) == pytest.approx(exact, rel=1e-11 + 1e-15 * s * s)
+
+
+def test_delta_at_no_epsilon_is_the_total_variation():
+    assert gaussian_delta(0.0, 0.7) == pytest.approx(math.erf(0.35 / math.sqrt(2)))
+
+
+def test_epsilon_is_zero_where_delta_alone_covers_everything():
+    assert gaussian_epsilon(0.5, 1e-3) == 0.0
+
+
+def test_the_classical_formula_breaks_its_promise_at_large_epsilon():
+    classical = math.sqrt(2 * math.log(1.25 / 1e-3)) / 8.0
+    assert gaussian_delta(8.0, 1 / classical) == pytest.approx(1.3e-3, rel=0.05)
+
+
+def test_known_value():
+    assert 1 / gaussian_mu(1.0, 1e-5) == pytest.approx(3.7306, abs=1e-4)
+
+
+@given(st.floats(1e-3, 50.0), st.floats(1e-3, 50.0))
+@settings(max_examples=50, deadline=None)
+def test_budgets_add(first, second):
+    pure = Budget(pure=first) + Budget(pure=second)
+    assert pure.epsilon() == pytest.approx(first + second)
+    gaussian = Budget(mu=first) + Budget(mu=second)
+    assert gaussian.mu == pytest.approx(np.hypot(first, second))
+    mixed = Budget(pure=first) + Budget(mu=second)
+    assert mixed.epsilon(1e-5) == pytest.approx(first + gaussian_epsilon(1e-5, second))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: gaussian_mu(0.0, 1e-5), ValueError, "epsilon must be positive"),
+        (lambda: gaussian_mu(-1.0, 1e-5), ValueError, "epsilon must be positive"),
+        (lambda: gaussian_mu(1.0, 0.0), ValueError, "delta must be positive"),
+        (
+            lambda: gaussian_mu(1.0, 1.0),
+            ValueError,
+            r"delta must lie in \(0, 1\), got 1.0",
+        ),
+        (lambda: gaussian_mu(1.0, "1e-5"), TypeError, "delta must be a number"),
+        (
+            lambda: gaussian_epsilon(2.0, 1.0),
+            ValueError,
+            r"delta must lie in \(0, 1\)",
+        ),
+        (lambda: gaussian_delta(-1.0, 1.0), ValueError, "epsilon must be positive"),
+        (lambda: gaussian_delta(1.0, math.nan), ValueError, "mu must be positive"),
+        (lambda: Budget(mu=1.0).epsilon(), ValueError, "no epsilon at delta = 0"),
+        (
+            lambda: Budget(pure=1.0).epsilon(1.5),
+            ValueError,
+            r"delta must lie in \(0, 1\)",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

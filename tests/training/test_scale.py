@@ -1,0 +1,112 @@
+"""What reports say about the noise's scale, with maximum likelihood on a grid as the judge."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp
+
+import privgan as pg
+from privgan.artifact import data
+from privgan.artifact.oracles import maximum_likelihood_weights
+
+SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+LAWS = {
+    "lattice": lambda rng, n: rng.integers(-1, 2, n).astype(float),
+    "interval": lambda rng, n: rng.uniform(-1.0, 1.0, n),
+    "normal": lambda rng, n: rng.normal(size=n),
+}
+
+
+def under_the_likeliest_law(channel, scale, training, heldout):
+    atoms = torch.linspace(float(training.min()), float(training.max()), 150).double()[:, None]
+    mechanism = channel(scale)
+    density = mechanism.log_density(atoms, training).exp().numpy()
+    judged = mechanism.log_density(atoms, heldout).exp().numpy()
+    return np.log(maximum_likelihood_weights(density) @ judged)
+
+
+def oracle(channel, law, true_scale=0.4, n=8000):
+    raw = LAWS[law](np.random.default_rng(0), n)[:, None]
+    reports = torch.as_tensor(channel(true_scale).privatize(raw, seed=1))
+    training, heldout = reports[: n // 2], reports[n // 2 :]
+    fitted = [under_the_likeliest_law(channel, s, training, heldout) for s in SCALES]
+    return pg.training.largest_allowed_scale(SCALES, np.stack(fitted))
+
+
+@pytest.mark.parametrize("channel", [pg.Gaussian, pg.Laplace])
+@pytest.mark.parametrize("law", ["lattice", "interval"])
+def test_the_bound_is_the_scale_when_the_law_has_no_noise_of_its_own(channel, law):
+    estimate = oracle(channel, law)
+    assert 0.4 <= estimate.upper <= 0.5
+    assert estimate.bounded
+    assert "at most" in estimate.describe()
+
+
+def test_a_gaussian_law_hides_the_gaussian_scale():
+    estimate = oracle(pg.Gaussian, "normal")
+    assert not estimate.bounded
+    assert "not identifiable" in estimate.describe()
+
+
+@pytest.mark.parametrize("channel", [pg.Gaussian, pg.Laplace])
+def test_smaller_scales_are_never_excluded_by_the_likelihood(channel):
+    """Reports at scale 0.4 are reports of a blurred law at 0.2, to the last digit."""
+    ratio = (0.2 / 0.4) ** 2
+    rng = np.random.default_rng(0)
+    n = 4000
+    blur = rng.laplace(scale=0.4, size=n) * (rng.random(n) > ratio)
+    if channel is pg.Gaussian:
+        blur = rng.normal(scale=np.sqrt(0.4**2 - 0.2**2), size=n)
+    twice = channel(0.2).privatize(blur[:, None], seed=0)[:, 0]
+    once = channel(0.4).privatize(np.zeros((n, 1)), seed=1)[:, 0]
+    assert ks_2samp(twice, once).pvalue > 0.01
+
+
+def test_a_trained_generator_finds_the_scale_on_the_circle():
+    reports = pg.Gaussian(0.3).privatize(data.circle(6000, seed=0), seed=1)
+    estimate = pg.training.estimate_scale(
+        reports,
+        pg.Gaussian,
+        (0.2, 0.3, 0.4),
+        lambda: pg.MLP(2, 2, hidden=(64, 64)),
+        steps=300,
+        batch_size=400,
+        lr=3e-3,
+    )
+    assert estimate.upper == 0.3
+    assert estimate.score[2] > 5
+
+
+def test_chance_alone_rejects_nothing_and_a_shift_rejects():
+    noise = np.random.default_rng(0).normal(size=(3, 1000))
+    assert pg.training.largest_allowed_scale((1, 2, 3), noise).upper == 3.0
+    worse = noise - np.array([[0.0], [0.0], [0.5]])
+    estimate = pg.training.largest_allowed_scale((1, 2, 3), worse)
+    assert estimate.upper == 2.0
+    assert estimate.score[2] > estimate.threshold
+
+
+def test_equal_likelihoods_are_flat():
+    estimate = pg.training.largest_allowed_scale((1, 2), np.ones((2, 5)))
+    assert estimate.score[1] == 0.0
+    assert estimate.upper == 2.0
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "scales", "values"),
+    [
+        (ValueError, "at least two, ascending", (1.0,), np.zeros((1, 5))),
+        (ValueError, "at least two, ascending", (2.0, 1.0), np.zeros((2, 5))),
+        (ValueError, "scales must be positive", (0.0, 1.0), np.zeros((2, 5))),
+        (ValueError, r"shape \(3, 5\); it is \(2 scales", (1.0, 2.0), np.zeros((3, 5))),
+        (ValueError, "not finite at scale 2", (1.0, 2.0), np.array([[0.0, 0], [0, -np.inf]])),
+    ],
+)
+def test_bad_input_is_named(error, message, scales, values):
+    with pytest.raises(error, match=message):
+        pg.training.largest_allowed_scale(scales, values)
+
+
+def test_too_few_reports_to_judge_by():
+    with pytest.raises(ValueError, match=r"holdout 0\.2 of 5 reports leaves 1 to judge by"):
+        pg.training.estimate_scale(torch.zeros(5, 1), pg.Gaussian, (1, 2), lambda: pg.MLP(1, 1))
