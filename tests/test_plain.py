@@ -6,7 +6,7 @@ import torch
 
 import privgan as pg
 from privgan.mechanisms import Bounds, Mechanism
-from privgan.plain import from_plain, to_plain
+from privgan.plain import digest, from_plain, to_plain
 
 
 class Thing:
@@ -83,3 +83,24 @@ def test_an_object_that_forgets_its_arguments_is_named():
 
     with pytest.raises(TypeError, match=r"takes epsilon, which it does not keep"):
         to_plain(Forgetful(2.0))
+
+
+def test_tensors_may_be_kept_beside_the_text():
+    matrix = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).double()
+    mech = pg.LinearMap(matrix, pg.Gaussian(1.0, bounds=pg.Ball(1.0, dim=2)))
+    beside = {}
+    text = json.dumps(to_plain(mech, beside))
+    assert len(beside) == 1
+    again = from_plain(json.loads(text), (Mechanism, Bounds), beside)
+    assert torch.equal(again.matrix, matrix)
+
+
+def test_a_digest_sees_every_number_and_nothing_else():
+    def mech(scale=1.0, change=0.0):
+        matrix = torch.ones(200, 300).double()
+        matrix[100, 150] += change
+        return pg.LinearMap(matrix, pg.Laplace(scale, bounds=pg.Box(-1.0, 1.0, dim=200)))
+
+    assert digest(mech()) == digest(mech())
+    others = [mech(scale=1.0 + 1e-15), mech(change=1e-12), pg.Laplace(1.0), [mech()], 1.0, 1, None]
+    assert len({digest(value) for value in [mech(), *others]}) == 8

@@ -1,0 +1,53 @@
+"""Random streams by name: one for every purpose and step of a seed, none of which meet.
+
+A person gives one seed to many things: data, noise, initial weights, latents. Were each of them to
+seed a generator with it, they would draw the same numbers, and noise would equal the data that it
+is meant to hide. Here (seed, purpose, step) is hashed to the whole state of a Mersenne twister:
+other seeds, purposes and steps have nothing in common, and a stream can be taken up anywhere.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from privgan import checks
+
+# A torch.Generator's state on the CPU: 24 bytes about itself, then the twister's words in 8 bytes
+# each. `manual_seed` would take 32 bits only, of which 100 000 seeds share some.
+WORDS, BEFORE = 624, 24
+
+
+def stream(seed: int | None, purpose: str, step: int = 0) -> torch.Generator:
+    """The CPU generator for one ``purpose`` ("noise", say) at one ``step`` of a ``seed``.
+
+    The same arguments give the same numbers, on every machine. ``seed=None`` takes fresh entropy
+    from the operating system. Raises TypeError for a seed that is no integer.
+    """
+    if seed is None:
+        words = os.urandom(4 * WORDS)
+    else:
+        name = f"{checks.integer('seed', seed)} {purpose} {step}"
+        words = hashlib.shake_256(name.encode()).digest(4 * WORDS)
+    generator = torch.Generator().manual_seed(0)
+    state = generator.get_state()
+    twister = state.numpy()[BEFORE : BEFORE + 8 * WORDS].view(np.uint64)
+    twister[:] = np.frombuffer(words, np.uint32)
+    return generator.set_state(state)
+
+
+@contextmanager
+def ambient(seed: int | None, purpose: str, step: int = 0) -> Iterator[None]:
+    """Within it, torch's global CPU generator is that `stream`; afterwards it is as it was.
+
+    For code that takes no generator: the initialisation of layers, dropout.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.set_state(stream(seed, purpose, step).get_state())
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
