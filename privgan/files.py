@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
         ) from error
 
 
-UNSIGNED = "0" * 64  # stands in the place of the SHA-256 while it is taken
+UNSIGNED = "0" * 64  # stands in the place of the SHA-256 while that is taken
 
 
 def save_tensors(
@@ -54,7 +54,7 @@ def save_tensors(
     metadata = {"format": kind, "about": json.dumps(about), "sha256": UNSIGNED}
     file = safetensors.torch.save(whole, metadata)
     signature = hashlib.sha256(file).hexdigest()
-    write_atomically(path, file.replace(UNSIGNED.encode(), signature.encode(), 1), what)
+    write_atomically(path, _replaced(file, UNSIGNED, signature), what)
 
 
 def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -70,7 +70,7 @@ def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, Any], dict
         size = int.from_bytes(file[:8], "little")
         metadata = json.loads(file[8 : 8 + size])["__metadata__"]
         signature, said, text = (metadata[key] for key in ("sha256", "format", "about"))
-        unsigned = file.replace(signature.encode(), UNSIGNED.encode(), 1)
+        unsigned = _replaced(file, signature, UNSIGNED)
     except Exception as error:  # the library has many words for a damaged file
         raise ValueError(f"{fault}: it is damaged or another file") from error
     if said != kind:
@@ -78,6 +78,11 @@ def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, Any], dict
     if hashlib.sha256(unsigned).hexdigest() != signature:
         raise ValueError(f"{fault}: it is damaged, its SHA-256 does not fit its content")
     return json.loads(text), tensors
+
+
+def _replaced(file: bytes, old: str, new: str) -> bytes:
+    """The file with another SHA-256 in its header, where quotes in any text are escaped."""
+    return file.replace(f'"sha256":"{old}"'.encode(), f'"sha256":"{new}"'.encode(), 1)
 
 
 def content(tensor: Tensor) -> memoryview:
