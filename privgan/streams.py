@@ -40,14 +40,24 @@ def stream(seed: int | None, purpose: str, step: int = 0) -> torch.Generator:
 
 
 @contextmanager
-def ambient(seed: int | None, purpose: str, step: int = 0) -> Iterator[None]:
-    """Within it, torch's global CPU generator is that `stream`; afterwards it is as it was.
+def ambient(
+    seed: int | None, purpose: str, step: int = 0, device: torch.device | None = None
+) -> Iterator[None]:
+    """Within it, torch's global generator is that `stream`; afterwards it is as it was.
 
-    For code that takes no generator: the initialisation of layers, dropout.
+    For code that takes no generator: the initialisation of layers, dropout. device: one whose
+    global generator is set as well, if it is not the CPU's.
     """
-    before = torch.default_generator.get_state()
-    torch.default_generator.set_state(stream(seed, purpose, step).get_state())
+    own = stream(seed, purpose, step)
+    globally = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        globally.append(torch.cuda.default_generators[device.index or 0])
+    before = [generator.get_state() for generator in globally]
+    for generator in globally[1:]:
+        generator.manual_seed(int(torch.randint(2**63 - 1, (1,), generator=own)))
+    torch.default_generator.set_state(own.get_state())
     try:
         yield
     finally:
-        torch.default_generator.set_state(before)
+        for generator, state in zip(globally, before, strict=True):
+            generator.set_state(state)

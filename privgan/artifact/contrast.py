@@ -1,15 +1,19 @@
 """Losses to hold the matched one against: their minimiser is the law of the reports."""
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import ot
 import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.sinkhorn import Cost, solve_samples
+from privgan.sinkhorn import Cost
 from privgan.training.losses import EntropicLoss, Loss, Value
 
 
+@dataclass(frozen=True)
 class SinkhornDivergence(EntropicLoss):
     """Debiased entropic OT, W(x, y) - W(x, x)/2 - W(y, y)/2: the contrast, for its minimiser
     is the law of the reports.
@@ -17,12 +21,10 @@ class SinkhornDivergence(EntropicLoss):
     Feydy et al., "Interpolating between optimal transport and MMD", 2019.
     """
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
-        x = self.forward(x)
-        settings = {"tol": self.tol, "max_iter": self.max_iter}
-        between = solve_samples(x, y, self.cost, self.reg, a, **settings)
-        within = solve_samples(x, x, self.cost, self.reg, a, a, **settings)
-        target = solve_samples(y, y, self.cost, self.reg, **settings)
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        between = self._coupled(x, y, a)
+        within = self._coupled(x, x, a, b=a)
+        target = self._coupled(y, y, None)
         parts = between, within, target
         return Value(
             between.value - (within.value + target.value) / 2,
@@ -32,23 +34,29 @@ class SinkhornDivergence(EntropicLoss):
         )
 
 
+@dataclass(frozen=True)
 class ExactLoss(Loss):
     """Unregularised OT by POT's network simplex: what a generator trained on reports as if
     they were raw data would minimise. Its minimiser is the law of the reports.
     """
 
-    def __init__(self, cost: Cost):
-        self.cost = cost
+    cost: Cost
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
-        x, y = checks.as_pair("x", self.forward(x), "y", y)
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        x, y = checks.as_pair("x", x, "y", y)
         if a is None:
             a = x.new_full((len(x),), 1.0 / len(x))
         value, converged = _ExactTransport.apply(x, y, a, self.cost)
         return Value(value, converged)
 
-    def __repr__(self) -> str:
-        return f"ExactLoss({self.cost!r})"
+    def shiftable(self, d: int) -> Tensor:
+        return self.cost.shiftable(d)
+
+    def unit(self, y: Tensor) -> float:
+        """The mean cost of half the reports to the other half."""
+        half = min(len(y) // 2, 500)
+        spread = self.cost.matrix(y[:half], y[half : 2 * half]).mean().item() if half else 0.0
+        return spread if 0.0 < spread < math.inf else 1.0
 
 
 class _ExactTransport(torch.autograd.Function):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.streams import stream
 
 # --- 2D manifolds: every sampler takes (n, seed) and returns float32 points (n, 2) ---------
 
@@ -106,7 +107,7 @@ def _outline(text: str) -> np.ndarray:
 
 def _generator(n: int, seed: int) -> torch.Generator:
     checks.positive_int("n", n)
-    return torch.Generator().manual_seed(seed)
+    return stream(seed, "data")
 
 
 # --- Laws in any dimension, (n, d) -----------------------------------------------------------
@@ -122,7 +123,8 @@ def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
 
     In float64: costs between the extremes of heavy tails overflow float32.
     """
-    draws = np.random.default_rng(seed).standard_t(
+    entropy = torch.randint(2**63 - 1, (2,), generator=stream(seed, "data"))
+    draws = np.random.default_rng(entropy.tolist()).standard_t(
         checks.positive("dof", dof), (checks.positive_int("n", n), dim)
     )
     return torch.from_numpy(draws)

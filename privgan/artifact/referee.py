@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
+from privgan.streams import ambient, stream
 
 BATCH = 128
 SLICE = 2048  # images evaluated at a time
@@ -54,9 +55,8 @@ def fit_classifier(
             "(n, side * side) and (n,)"
         )
     epochs = checks.positive_int("epochs", epochs)
-    rng = torch.Generator().manual_seed(checks.integer("seed", seed))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    rng = stream(seed, "referee")
+    with ambient(seed, "initialisation"):
         classifier = Classifier(side, k).to(x.device)
     size = min(BATCH, len(x))
     batches = len(x) // size

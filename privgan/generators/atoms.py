@@ -20,6 +20,7 @@ class Atoms(Generator):
 
     def __init__(self, points: Tensor | np.ndarray):
         super().__init__()
+        self.points: Tensor
         self.register_buffer("points", checks.as_records("points", points).detach().clone())
         self.out_dim = self.points.shape[1]
         self.logits = nn.Parameter(self.points.new_zeros(len(self.points)))

@@ -4,39 +4,54 @@ A record may hold categories as one-hot columns. A generator in training gives p
 there, in which every channel on categories is linear; `Generator.sample` draws the category.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.quasirandom import SobolEngine
 
 from privgan import checks
+from privgan.files import save_tensors
+from privgan.plain import Plain, to_plain
+from privgan.streams import ambient, stream
 
 # Samples are drawn in slices of this many rows, so that a large request stays in cache.
 SLICE = 8192
+FORMAT = "privgan generator 1"
+BITS = 30  # of a coordinate of torch's Sobol points
 
 
 class Generator(nn.Module):
-    """Base: ``latent_dim`` inputs, ``out_dim`` outputs, and sampling.
+    """Base: ``latent_dim`` inputs, ``out_dim`` outputs, sampling, and a file to live in.
 
-    ``seed`` fixes the initial weights without touching torch's global generator.
+    A subclass sets both and writes ``forward``: latents (n, latent_dim) to records (n, out_dim). To
+    be saved, it keeps its constructor's arguments as attributes of the same names; to train alike
+    in all units, it ends in `Units` and hands `settle` on to them. Where a constructor has a
+    ``seed``, that fixes the initial weights, without touching torch's global generator.
     """
 
     latent_dim: int
     out_dim: int
+    about: Mapping[str, Any]  # what made it, where a file said so
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         """Standard normal latents (n, latent_dim), drawn with a CPU ``generator``.
 
-        even: each is normal but together they are a scrambled Sobol set, which a mean over the
-        batch misses the law's by far less than it would by with independent ones. Owen 1997.
+        even: each is normal, but together they are a Sobol set with its binary digits flipped at
+        random, which a mean over the batch misses the law's by far less than it would by with
+        independent ones (Owen, "Monte Carlo extension of quasi-Monte Carlo", 1998). Beyond the
+        21 201 dimensions that such sets exist in, latents are independent.
         """
         like = next(self.parameters())
-        if even:
-            seed = int(torch.randint(2**31, (1,), generator=generator))
-            sobol = torch.quasirandom.SobolEngine(self.latent_dim, scramble=True, seed=seed)
-            u = sobol.draw(n, dtype=torch.float64) + 2.0**-31  # half a step, off zero
-            return torch.special.ndtri(u).to(like)
+        if even and self.latent_dim <= SobolEngine.MAXDIM:
+            digits = _sobol(n, self.latent_dim, like.device)
+            shift = torch.randint(2**BITS, (self.latent_dim,), generator=generator)
+            u = (digits ^ shift.to(like.device)).double().add_(0.5).mul_(2.0**-BITS)
+            return torch.special.ndtri(u).to(like.dtype)
         z = torch.randn((n, self.latent_dim), dtype=like.dtype, generator=generator)
         return z.to(like.device)
 
@@ -46,27 +61,96 @@ class Generator(nn.Module):
         """Points of the law to train on, and their weights, (n,); None where these are uniform."""
         return self(self.latent(n, generator, even=even)), None
 
-    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Records, given what `forward` made of latents; the same here."""
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        """Start from records that lie about ``centre`` (out_dim,) with this ``spread`` (out_dim,).
+
+        `fit` calls it once, with what the reports say. Nothing happens here, nor to a generator
+        that has already been trained: see `Units`.
+        """
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Records, given what ``forward`` made of latents: here the same, elsewhere categories."""
         return x
 
     @torch.no_grad()
-    def sample(self, n: int, *, seed: int | None = None) -> Tensor:
-        """``n`` generated records (n, out_dim), on the device of the weights.
+    def sample(
+        self, n: int, *, seed: int | None = None, device: str | torch.device = "cpu"
+    ) -> Tensor:
+        """``n`` generated records (n, out_dim), on the CPU unless ``device`` says otherwise.
 
         The layers run in evaluation mode; the mode is restored afterwards. ``seed=None``
         takes fresh entropy.
         """
-        checks.positive_int("n", n)
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(checks.integer("seed", seed))
-        was_training = self.training
-        self.eval()
-        try:
-            z = self.latent(n, generator)
-            return torch.cat([self._draw(self(part), generator) for part in z.split(SLICE)])
-        finally:
-            self.train(was_training)
+        return self.draw_records(checks.positive_int("n", n), stream(seed, "sample")).to(device)
+
+    @torch.no_grad()
+    def draw_records(self, n: int, generator: torch.Generator) -> Tensor:
+        """As `sample`, with a CPU ``generator`` of one's own, on the device of the weights."""
+        z = self.latent(n, generator)
+        with evaluating(self):
+            return torch.cat([self.draw(self(part), generator) for part in z.split(SLICE)])
+
+    def save(
+        self, path: str | Path, *, about: Mapping[str, Any] | None = None, half: bool = False
+    ) -> None:
+        """Write the weights and how to build the generator to ``path``, for `load`; no pickle.
+
+        about: what made it, in plain types; it comes back as ``about``. half: parameters in half
+        precision, in half the space. Raises TypeError for a generator that does not keep its
+        constructor's arguments, OSError naming ``path``.
+        """
+        weights = {f"weights {name}": value for name, value in self.state_dict().items()}
+        if half:
+            weights |= {f"weights {name}": p.half() for name, p in self.named_parameters()}
+        arguments: dict[str, Tensor] = {}
+        said = {"generator": to_plain(self, arguments), "about": dict(about or {})}
+        save_tensors(Path(path).expanduser(), FORMAT, said, weights | arguments, "generator")
+
+
+class Units(nn.Module):
+    """``centre + spread * x``: from the standard units that a network works in to the records'.
+
+    Both (dim,) are 0 and 1 until `settle` finds them so, and then stay, in the precision given.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(dim))
+        self.register_buffer("spread", torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.centre + self.spread * x
+
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        if not self.centre.any() and (self.spread == 1).all():
+            self.centre = centre.to(self.centre.device, copy=True)
+            self.spread = spread.to(self.spread.device, copy=True)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in ("centre", "spread"):  # in the precision they come in: torch would round them
+            own, other = getattr(self, name), state.get(prefix + name)
+            if other is not None and other.shape == own.shape:
+                setattr(self, name, other.to(own.device, copy=True))
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def structure(module: nn.Module) -> Plain:
+    """What a module is beside its tensors: its parts' classes and their plain settings."""
+    return [
+        [name, type(part).__qualname__, _settings(part)] for name, part in module.named_modules()
+    ]
+
+
+def _settings(part: nn.Module) -> list[list[Plain]]:
+    plain = (bool, int, float, str, tuple, list, slice, type(None))
+    return [
+        [name, to_plain(value)]
+        for name, value in sorted(vars(part).items())
+        if not name.startswith("_") and name != "training" and isinstance(value, plain)
+    ]
 
 
 def limits(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -91,6 +175,23 @@ def invert(p: Tensor, u: Tensor) -> Tensor:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Initialise layers from ``seed`` and put the global CPU generator back afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(checks.integer("seed", seed))
+    with ambient(checks.integer("seed", seed), "initialisation"):
         yield
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Layers in evaluation mode, and as they were afterwards."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol(n: int, dim: int, device: torch.device) -> Tensor:
+    """One scrambled Sobol set, (n, dim), as integers below 2^BITS; always the same."""
+    points = SobolEngine(dim, scramble=True, seed=0).draw(n, dtype=torch.float64)
+    return points.mul_(2**BITS).long().to(device)

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, invert, limits, seeded, within
+from privgan.generators.base import (
+    Generator,
+    Units,
+    evaluating,
+    invert,
+    limits,
+    seeded,
+    within,
+)
+from privgan.streams import stream
 
 
 class ConvDecoder(Generator):
@@ -34,6 +43,8 @@ class ConvDecoder(Generator):
         )
         if side % 4:
             raise ValueError(f"side must be a multiple of 4, got {side}")
+        self.side, self.channels, self.seed = side, channels, seed
+        self.hidden = checks.positive_int("hidden", hidden)
         self.out_dim, self.bounds = side**2, limits(bounds)
         coarse, half = channels * (side // 4) ** 2, max(1, channels // 2)
         with seeded(seed):
@@ -46,10 +57,15 @@ class ConvDecoder(Generator):
                 nn.ConvTranspose2d(half, 1, 4, stride=2, padding=1),
                 nn.Flatten(),
             )
+        self.units = Units(side**2) if bounds is None else None
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.net(z)
-        return x if self.bounds is None else within(self.bounds, x)
+        return self.units(x) if self.bounds is None else within(self.bounds, x)
+
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        if self.units is not None:
+            self.units.settle(centre, spread)
 
 
 class Labelled(Generator):
@@ -73,6 +89,7 @@ class Labelled(Generator):
         prior = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
         if prior.shape != (k,) or not (prior >= 0).all() or abs(prior.sum().item() - 1) > 1e-4:
             raise ValueError(f"prior must be {k} probabilities that sum to 1, got {prior.tolist()}")
+        self.prior: Tensor
         self.register_buffer("prior", prior)
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
@@ -84,23 +101,34 @@ class Labelled(Generator):
         return z
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.cat([self.decoder(z), z[:, -self.k :]], 1)
+        x, label = self.decoder(z), z[:, -self.k :]
+        return torch.cat([x, label.to(x)], 1)
+
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        self.decoder.settle(centre[: -self.k], spread[: -self.k])
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.cat([self.decoder.draw(x[:, : -self.k], generator), x[:, -self.k :]], 1)
 
     @torch.no_grad()
-    def sample_class(self, label: int, n: int, *, seed: int = 0) -> Tensor:
-        """``n`` records (n, decoder.out_dim) of one class, without its columns."""
-        z = self.latent(n, torch.Generator().manual_seed(checks.integer("seed", seed)))
+    def sample_class(
+        self,
+        label: int,
+        n: int,
+        *,
+        seed: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Tensor:
+        """``n`` records (n, decoder.out_dim) of one class, without its columns; as `sample`."""
+        generator = stream(seed, "sample")
+        z = self.latent(checks.positive_int("n", n), generator)
         if not 0 <= checks.integer("label", label) < self.k:
             raise ValueError(f"label must be 0 to {self.k - 1}, got {label}")
         z[:, -self.k :] = nn.functional.one_hot(torch.tensor(label), self.k).to(z)
-        return self.decode(z)
+        return self.decoder.draw(self.decode(z), generator).to(device)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Latents (n, latent_dim), classes included, to records without the class's columns."""
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             return self.decoder(z)
-        finally:
-            self.train(was_training)

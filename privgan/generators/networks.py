@@ -6,21 +6,37 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, invert, limits, seeded, within
+from privgan.generators.base import Generator, Units, invert, limits, seeded, within
 
 
 class Linear(Generator):
-    """``x = W z + c``: the generator of the closed forms (its law is Gaussian)."""
+    """``x = W z + c``: the generator of the closed forms (its law is Gaussian).
+
+    ``matrix`` is W (out_dim, latent_dim) and ``offset`` is c (out_dim,), in the records' units.
+    """
 
     def __init__(self, latent_dim: int, out_dim: int, *, seed: int = 0):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
+        self.seed = seed
         with seeded(seed):
             self.net = nn.Linear(latent_dim, out_dim)
+        self.units = Units(out_dim)
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.units.spread[:, None] * self.net.weight
+
+    @property
+    def offset(self) -> Tensor:
+        return self.units(self.net.bias)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(z)
+        return self.units(self.net(z))
+
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        self.units.settle(centre, spread)
 
 
 class MLP(Generator):
@@ -51,20 +67,24 @@ class MLP(Generator):
         self.out_dim = checks.positive_int("out_dim", out_dim)
         self.bounds = limits(bounds)
         self.categories = _blocks(categories, out_dim)
+        self.norm, self.seed = norm, seed
         if isinstance(hidden, int):
             raise TypeError(f"hidden must be a sequence of widths, got {hidden}: use ({hidden},)")
+        self.hidden = tuple(checks.positive_int("hidden", h) for h in hidden)
         layers: list[nn.Module] = []
         width = latent_dim
         with seeded(seed):
-            for h in hidden:
-                layers.append(nn.Linear(width, checks.positive_int("hidden", h)))
+            for h in self.hidden:
+                layers.append(nn.Linear(width, h))
                 if norm:
                     layers.append(nn.BatchNorm1d(h))
                 layers.append(nn.ReLU())
                 width = h
             layers.append(nn.Linear(width, out_dim if basis is None else len(basis)))
         self.net = nn.Sequential(*layers)
+        self.basis: Tensor | None
         self.register_buffer("basis", None if basis is None else basis.float().clone())
+        self.units = Units(out_dim) if bounds is None else None
         if basis is not None and basis.shape[1] != out_dim:
             raise ValueError(f"basis has {basis.shape[1]} columns for out_dim = {out_dim}")
 
@@ -76,10 +96,14 @@ class MLP(Generator):
         x = self.net(z)
         if self.basis is not None:
             x = x @ self.basis
-        numbers = x if self.bounds is None else within(self.bounds, x)
-        return _replaced(numbers, [(s, x[:, s].softmax(1)) for s in self.categories])
+        numbers = self.units(x) if self.bounds is None else within(self.bounds, x)
+        return _replaced(numbers, [(s, x[:, s].softmax(1).to(numbers)) for s in self.categories])
 
-    def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        if self.units is not None:
+            self.units.settle(centre, spread)
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return _replaced(x, [(s, _one_of(x[:, s], generator)) for s in self.categories])
 
 
@@ -87,11 +111,11 @@ def _blocks(categories: Sequence[slice], out_dim: int) -> tuple[slice, ...]:
     """Slices with both ends, inside the columns and apart."""
     if isinstance(categories, slice):
         raise TypeError(f"categories must be a sequence of slices: use ({categories},)")
-    taken: set[int] = set()
+    found, taken = [], set[int]()
     for block in categories:
         checks.instance("categories", block, slice)
-        ends = block.start, block.stop
-        whole = all(isinstance(end, int) for end in ends) and block.step in (None, 1)
+        whole = block.start is not None and block.stop is not None and block.step in (None, 1)
+        ends = [checks.integer("categories", end) for end in (block.start, block.stop) if whole]
         if not whole or not 0 <= ends[0] < ends[1] - 1 < out_dim:
             raise ValueError(
                 f"categories holds {block}; expected slice(start, stop) of at least two of the "
@@ -101,7 +125,8 @@ def _blocks(categories: Sequence[slice], out_dim: int) -> tuple[slice, ...]:
         if taken & set(columns):
             raise ValueError(f"categories holds {block}, which overlaps another block")
         taken |= set(columns)
-    return tuple(categories)
+        found.append(slice(*ends))
+    return tuple(found)
 
 
 def _replaced(x: Tensor, blocks: list[tuple[slice, Tensor]]) -> Tensor:

@@ -1,45 +1,48 @@
-"""Generators that the notebooks trained, kept with the package in half precision."""
+"""Generators in files: one's own, and those that the notebooks trained and the package keeps."""
 
-import io
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from privgan.files import write_atomically
-from privgan.generators.images import ConvDecoder, Labelled
+from privgan.files import load_tensors
+from privgan.generators.base import FORMAT, Generator
+from privgan.plain import from_plain
 
-FOLDER = Path(__file__).with_name("weights")
+FOLDER = Path(__file__).with_name("weights")  # of those that the package keeps
 
 
-def load(name: str) -> Labelled:
-    """The kept generator ``name``: digits with their labels, ready for ``sample``.
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
+    """The generator that ``Generator.save`` wrote to ``path``, ready for ``sample``.
 
-    ``mnist_gaussian_1`` was trained on MNIST images with Gaussian noise of std 1 on every pixel and
-    labels through randomized response at epsilon 2. ``about`` says which notebook made it.
-    Raises ValueError, listing the names there are, for any other.
+    A bare name is that of a kept generator: ``load("mnist_gaussian_1")`` makes digits with their
+    labels, trained on MNIST images with Gaussian noise of std 1 on every pixel and labels through
+    randomized response at epsilon 2. ``about`` says what made it.
+
+    Raises FileNotFoundError, which lists the kept ones; ValueError for a file that is damaged, and
+    for a generator of a class that is not known here, or has changed since.
     """
-    path = FOLDER / f"{name}.pt"
+    path = Path(path).expanduser()
+    kept = FOLDER / f"{path}.safetensors"
+    if not path.exists() and path.name == str(path) and kept.exists():
+        path = kept
     if not path.exists():
-        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.pt")))
-        raise ValueError(f"there is no kept generator {name!r}; there are {names}")
-    kept = torch.load(path, weights_only=True)
-    model = Labelled(ConvDecoder(kept["latent_dim"], kept["side"]), kept["k"])
-    model.load_state_dict(kept["weights"])  # into float32
-    model.about = kept["about"]
-    return model.eval()
-
-
-def keep(model: Labelled, path: str | Path, about: dict[str, Any]) -> None:
-    """Write ``model``, whose decoder is a `ConvDecoder` of the usual widths, for `load`.
-
-    A file in `FOLDER` is found by its name. about: what made it, in plain types.
-    """
-    weights = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
-    }
-    shape = {"latent_dim": model.latent_dim, "side": round(model.decoder.out_dim**0.5)}
-    buffer = io.BytesIO()
-    torch.save({**shape, "k": model.k, "weights": weights, "about": about}, buffer)
-    write_atomically(Path(path), buffer.getvalue(), "generator")
+        names = ", ".join(sorted(file.stem for file in FOLDER.glob("*.safetensors")))
+        raise FileNotFoundError(f"there is no file {path}; the kept generators are {names}")
+    said, tensors = load_tensors(path, FORMAT, "generator")
+    start = "weights "
+    weights = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    try:
+        model = from_plain(said["generator"], (Generator,), tensors)
+        if any(weights[name].dtype == torch.float64 for name, _ in model.named_parameters()):
+            model.double()
+        model.load_state_dict(weights)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{path} was made by other code than what is here, whose class or its parts differ: "
+            f"{error}"
+        ) from error
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path} holds weights that are not finite, in {broken[0]}")
+    model.about = said["about"]
+    return model.to(device).eval()

@@ -1,30 +1,30 @@
 """Fitting a generator to reports: seeded, resumable, and honest about every step's solve."""
 
-import copy
-import math
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from privgan import checks
 from privgan.generators import Generator
+from privgan.generators.base import structure
 from privgan.mechanisms import Mechanism
+from privgan.plain import digest
 from privgan.reports import Reports
-from privgan.training.likelihood import report_nll
 from privgan.training.losses import EntropicLoss, Loss
-from privgan.training.state import History, Run, digest
-
-SAVE_EVERY = 15.0  # seconds between checkpoints
-SNAPSHOT = 1000  # generated records in each snapshot
-NLL_CHECKS = 20  # held-out evaluations in one training
-NLL_POINTS = 1024  # generated points, and at most as many reports, in each of them
+from privgan.training.state import History, diverged
+from privgan.training.trainer import Trainer, Training
+from privgan.training.watchers import (
+    Bar,
+    Checkpoint,
+    Clock,
+    Convergence,
+    HeldOut,
+    Snapshots,
+    Watcher,
+)
 
 
 def fit(
@@ -38,7 +38,7 @@ def fit(
     lr: float = 1e-3,
     seed: int = 0,
     holdout: float = 0.05,
-    even: bool = False,
+    even: bool = True,
     anneal: float = 1.0,
     average: float = 0.0,
     keep_best: bool = False,
@@ -51,25 +51,28 @@ def fit(
     """Train ``generator`` in place so that its reports would look like ``reports`` (n, d).
 
     Adam with a learning rate that falls linearly from ``lr`` to zero; each step solves
-    ``loss`` between ``batch_size`` fresh generated points and as many reports, drawn by
-    epochs without replacement. All randomness comes from ``seed``.
+    ``loss`` between fresh generated points and ``batch_size`` reports, drawn by epochs without
+    replacement. Units do not matter: the generator's output starts from where the reports lie and
+    how far they spread. All randomness comes from ``seed``, a stream for each purpose and step.
 
-    generated: generated points a step, if not ``batch_size``. With ``even``, fewer generated points
-    suffice, and more reports fit into the same time: 250 with 2000 beat 500 with 500 in
-    04_manifolds. loss: may be left out when ``reports`` are `Reports`, which know their mechanism:
-    it is then the entropic loss matched to that. holdout: fraction of the reports kept out of
-    training to follow their NLL under ``mechanism`` (by default that of `Reports`, else the one the
-    loss is matched to; without one nothing is kept out). device: "auto" takes a CUDA device when
-    there is one. even: spread each batch's latents evenly over their law (a scrambled Sobol set)
-    rather than draw them independently: the batch then stands for the generator far better. anneal:
-    how many times the loss's reg to start from; it falls geometrically to reg over the first half
-    of the steps, which frees a coupling that its first mistakes would freeze (categories are not
-    softened). average: decay of a running mean of the weights, 0.99 say, which is what is checked
-    and returned; 0 for none. keep_best: return the weights with the least held-out NLL among those
-    checked, and not the last. snapshots: numbers of steps after which to keep some generated
-    records, of the same latents each time, in ``History.snapshots``; a film of the training.
+    loss: may be left out when ``reports`` are `Reports`, which know their mechanism: it is then the
+    entropic loss matched to that. generated: generated points a step, by default a quarter of
+    ``batch_size``. even: spread each batch's latents evenly over their law (a randomised Sobol set)
+    rather than draw them independently: the batch then stands for the generator far better, and
+    few points suffice. holdout: fraction of the reports kept out of training to follow their NLL
+    under ``mechanism`` (by default that of `Reports`, else the one the loss is matched to; without
+    one nothing is kept out); 1024 of them are looked at. anneal: how many times the loss's reg to
+    start from; it falls geometrically to reg over the first half of the steps, which frees a
+    coupling that its first mistakes would freeze (categories are not softened). average: decay of a
+    running mean of the weights, 0.99 say, which is what is checked and returned; 0 for none.
+    keep_best: return the weights with the least held-out NLL among those checked, and not the
+    last. snapshots: numbers of steps after which to keep some generated records, of the same
+    latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
+    device when there is one. progress: a bar, on a terminal only.
+
     checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished training is
-    returned at once. progress: a bar, on a terminal only.
+    returned at once. To go on for more steps once it is done, ask for more ``steps`` with the same
+    checkpoint: the learning rate falls from ``lr`` again over those that are new.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input,
     FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
@@ -87,125 +90,49 @@ def fit(
             "loss is missing: plain reports do not say how they were privatized; give the matched "
             "loss of their mechanism, or Reports, which know it"
         )
-    checks.instance("loss", loss, Loss)
-    steps = checks.positive_int("steps", steps)
-    batch_size = checks.positive_int("batch_size", batch_size)
-    if generated is not None:
-        generated = checks.positive_int("generated", generated)
-    lr = checks.positive("lr", lr)
-    seed = checks.integer("seed", seed)
-    holdout = checks.fraction("holdout", holdout)
-    average = checks.fraction("average", average)
-    anneal = checks.positive("anneal", anneal)
-    if anneal != 1.0:
-        loss.heated(anneal)  # refuses now, if it cannot
-    mechanism = mechanism if mechanism is not None else loss.mechanism
-    reports = checks.as_records("reports", reports)
-    device = _device(device)
-    generator.to(device)
-    reports = reports.to(next(generator.parameters()))
-    checks.check_finite("reports", reports, "row")  # once more: casting may have overflowed
+    training = Training(
+        loss,
+        mechanism,
+        steps=steps,
+        batch_size=batch_size,
+        generated=generated,
+        lr=lr,
+        seed=seed,
+        holdout=holdout,
+        even=even,
+        anneal=anneal,
+        average=average,
+        keep_best=keep_best,
+        snapshots=tuple(snapshots),
+    )
+    reports = checks.as_records("reports", reports).detach()
     _check_output(generator, loss, reports)
+    identity = training.identity() if checkpoint else {}
+    if checkpoint:  # before the generator takes its place and units from device and reports
+        identity |= {"generator": digest([structure(generator), *generator.state_dict().items()])}
+        identity |= {"reports": digest(reports)}
 
-    rng = torch.Generator().manual_seed(seed)
-    kept_out = 0
-    if mechanism is not None and holdout > 0.0 and len(reports) > 1:
-        kept_out = max(1, round(holdout * len(reports)))
-    split = torch.randperm(len(reports), generator=rng).to(device)
-    heldout, training = reports[split[:kept_out]][:NLL_POINTS], reports[split[kept_out:]]
-    if batch_size > len(training):
-        raise ValueError(
-            f"batch_size is {batch_size} but only {len(training)} reports are there to train on "
-            f"({len(reports)} less {kept_out} held out); lower batch_size or holdout"
-        )
-
-    optimizer = torch.optim.Adam(generator.parameters(), lr=lr)
-    mean = copy.deepcopy(generator) if average else None
-    run = Run(generator, optimizer, rng, History(device=str(device)), mean)
-    if keep_best and not kept_out:
-        raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
-    settings = {
-        "steps": steps,
-        "batch_size": batch_size,
-        "generated": generated,
-        "lr": lr,
-        "seed": seed,
-        "holdout": kept_out,
-        "even": even,
-        "anneal": anneal,
-        "average": average,
-        "keep_best": keep_best,
-        "snapshots": list(snapshots),
-        "loss": repr(loss),
-        "mechanism": repr(mechanism),
-    }
+    trainer = Trainer(training, generator, reports, _device(device))
     if checkpoint:
-        checkpoint = Path(checkpoint)
-        settings |= {"generator": digest(generator), "reports": digest(reports)}
-        run.resume(checkpoint, settings)
-    history = run.history
-
+        path = Path(checkpoint).expanduser()
+        trainer.state.resume(path, identity, training.steps)
+    watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Convergence(trainer), Clock(trainer)]
+    if checkpoint:
+        watchers.append(Checkpoint(path, identity))
     generator.train()
-    saved = started = time.perf_counter()
-    earlier = history.seconds
-    nll_every = max(1, steps // NLL_CHECKS)
-    warned = not all(history.converged)
-    bar = tqdm(total=steps, initial=len(history), unit="step", disable=None if progress else True)
-    with bar:
-        for step in range(len(history), steps):
-            for group in optimizer.param_groups:
-                group["lr"] = lr * (1.0 - step / steps)
-            y = training[run.batch(len(training), batch_size).to(device)]
-            with _naming_step(step):
-                x, a = generator.batch(generated or batch_size, rng, even=even)
-                times = anneal ** max(0.0, 1.0 - 2.0 * step / steps)
-                current = loss if times == 1.0 else loss.heated(times)
-                solved = current.solve(_finite(x), y, a)
-                value = solved.value.item()
-                if not math.isfinite(value):
-                    raise FloatingPointError(f"the loss is {value}")
-                optimizer.zero_grad(set_to_none=True)
-                solved.value.backward()
-                optimizer.step()
-
-                if average:
-                    run.follow(average)
-                history.loss.append(value)
-                history.error.append(solved.error)
-                history.n_iter.append(solved.n_iter)
-                history.converged.append(solved.converged)
-                done = step + 1 == steps
-                if kept_out and (done or (step + 1) % nll_every == 0):
-                    x = _finite((mean or generator).sample(NLL_POINTS, seed=seed))
-                    history.nll.append((step + 1, report_nll(x, heldout, mechanism)))
-                    if not math.isnan(nats := solved.information()):
-                        history.information.append((step + 1, nats))
-                    if keep_best:
-                        run.note_best(history.nll[-1][1], mean or generator)
-                if step + 1 in snapshots:
-                    x = (mean or generator).sample(SNAPSHOT, seed=seed)
-                    history.snapshots.append((step + 1, x.tolist()))
-                now = time.perf_counter()
-                history.seconds = earlier + now - started
-                if checkpoint and (done or now - saved > SAVE_EVERY):
-                    run.save(checkpoint, settings)
-                    saved = now
-            if not (solved.converged or warned):
-                warned = True
-                warnings.warn(
-                    f"step {step}: Sinkhorn stopped at marginal error {solved.error:.2g} after "
-                    f"{solved.n_iter} iterations, short of the loss's tolerance; gradients are "
-                    "biased. Raise the loss's max_iter or tol",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            bar.update()
-    if average:
-        generator.load_state_dict(mean.state_dict())
-    if keep_best:
-        generator.load_state_dict(run.best[1])
-    generator.eval()
-    return history
+    first = trainer.state.step
+    with Bar(trainer, progress) as bar:
+        while not trainer.done:
+            try:
+                solved = trainer.step()
+            except ValueError as error:
+                if trainer.state.step == first:  # nothing has moved yet: it is the input's fault
+                    raise
+                raise diverged(trainer.state.step, error) from error
+            for watcher in (*watchers, bar):
+                watcher(trainer, solved)
+    trainer.finish()
+    return trainer.state.history
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -221,20 +148,3 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
             f"the generator's reports have {made.shape[1]} columns and reports has "
             f"{reports.shape[1]}; set the generator's out_dim to match"
         )
-
-
-@contextmanager
-def _naming_step(step: int) -> Iterator[None]:
-    """Training that blows up says where; the input itself was checked before step 0."""
-    try:
-        yield
-    except FloatingPointError as error:
-        raise FloatingPointError(
-            f"training diverged at step {step}: {error}. Lower lr, or raise reg"
-        ) from error
-
-
-def _finite(x: Tensor) -> Tensor:
-    if not x.isfinite().all():
-        raise FloatingPointError("the generator's output is not finite")
-    return x

@@ -21,7 +21,9 @@ def report_log_likelihood(x: Tensor, y: Tensor, mechanism: Mechanism) -> Tensor:
     models on the same reports have a standard error.
     """
     x = checks.as_records("x", x)
-    y = checks.as_records("y", y).to(x)
+    y = checks.as_records("y", y).to(x.device)
+    wide = torch.promote_types(x.dtype, y.dtype)  # rounding reports would change their likelihood
+    x, y = x.to(wide), y.to(wide)
     parts = y.split(max(1, PAIRS // len(x)))
     log_sum = torch.cat([torch.logsumexp(mechanism.log_density(x, part), 0) for part in parts])
     return log_sum - math.log(len(x))

@@ -6,9 +6,10 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, Protocol, Self
 
+import torch
 from torch import Tensor
 
 from privgan import checks
@@ -17,12 +18,16 @@ from privgan.sinkhorn import Cost, SinkhornResult, solve_samples
 
 
 class Solved(Protocol):
-    """What `training.fit` reads off a solved batch."""
+    """What a training reads off a solved batch."""
 
-    value: Tensor
-    error: float
-    n_iter: int
-    converged: bool
+    @property
+    def value(self) -> Tensor: ...
+    @property
+    def error(self) -> float: ...
+    @property
+    def n_iter(self) -> int: ...
+    @property
+    def converged(self) -> bool: ...
 
     def information(self) -> float:
         """Nats that the coupling carries; NaN where that is not known."""
@@ -37,13 +42,28 @@ class Loss(ABC):
     def forward(self, x: Tensor) -> Tensor:
         return x if self.mechanism is None else self.mechanism.forward(x)
 
-    @abstractmethod
     def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
-        """The value between a batch ``x`` (n, d) and reports ``y`` (m, d), and how it was had.
+        """The value between a batch ``x`` (n, d) and reports ``y`` (m, d'), and how it was solved.
 
         a: weights of the batch, (n,), summing to 1; uniform when omitted. The value is
         differentiable in ``x`` and ``a``.
         """
+        return self.between(self.forward(x), y, a)
+
+    @abstractmethod
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        """`solve` for points ``x`` (n, d') that `forward` has taken to the reports' space."""
+
+    def shiftable(self, d: int) -> Tensor:
+        """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
+        return torch.zeros(d, dtype=torch.bool)
+
+    def unit(self, y: Tensor) -> float:
+        """A value of the size that this loss varies by, for reports like ``y`` (m, d').
+
+        Training follows the loss in this unit, so that its gradients do not depend on the data's.
+        """
+        return 1.0
 
     def heated(self, times: float) -> "Loss":
         """This loss, ``times`` as strongly regularised, for the start of a training."""
@@ -53,47 +73,57 @@ class Loss(ABC):
         return self.solve(x, y, a).value
 
 
+@dataclass(frozen=True)
 class EntropicLoss(Loss):
     """Entropic OT with no debiasing: matched to a mechanism, its bias undoes the noise.
 
-    Reshetova, Chen, Ozgur, "Training generative models from privatized data", 2023.
+    cost, reg: of the coupling; reg in cost units. tol: L1 marginal error to solve to. mechanism:
+    the one it is matched to, if any. Reshetova, Chen, Ozgur, "Training generative models from
+    privatized data", 2023.
     """
 
-    def __init__(self, cost: Cost, reg: float, *, tol: float = 1e-2, max_iter: int = 500):
-        self.cost = cost
-        self.reg = checks.positive("reg", reg)
-        self.tol = checks.positive("tol", tol)
-        self.max_iter = checks.positive_int("max_iter", max_iter)
+    cost: Cost
+    reg: float
+    _: KW_ONLY
+    tol: float = 1e-2
+    max_iter: int = 500
+    mechanism: Mechanism | None = None
+
+    def __post_init__(self) -> None:
+        checks.instance("cost", self.cost, Cost)
+        object.__setattr__(self, "reg", checks.positive("reg", self.reg))
+        object.__setattr__(self, "tol", checks.positive("tol", self.tol))
+        object.__setattr__(self, "max_iter", checks.positive_int("max_iter", self.max_iter))
 
     @classmethod
-    def matched(cls, mechanism: Mechanism, **settings: Any) -> "EntropicLoss":
+    def matched(cls, mechanism: Mechanism, **settings: Any) -> Self:
         """The loss whose minimiser over laws is the raw law behind ``mechanism``'s reports."""
-        loss = cls(mechanism.cost, mechanism.reg, **settings)
-        loss.mechanism = mechanism
-        return loss
+        checks.instance("mechanism", mechanism, Mechanism)
+        return cls(mechanism.cost, mechanism.reg, mechanism=mechanism, **settings)
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> SinkhornResult:
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        return self._coupled(x, y, a)
+
+    def _coupled(self, x: Tensor, y: Tensor, a: Tensor | None, **more: Any) -> SinkhornResult:
         settings = {"tol": self.tol, "max_iter": self.max_iter}
-        return solve_samples(self.forward(x), y, self.cost, self.reg, a, **settings)
+        return solve_samples(x, y, self.cost, self.reg, a, **settings, **more)
 
-    def heated(self, times: float) -> "EntropicLoss":
+    def shiftable(self, d: int) -> Tensor:
+        return self.cost.shiftable(d)
+
+    def unit(self, y: Tensor) -> float:
+        return self.reg
+
+    def heated(self, times: float) -> Self:
         cost, reg = self.cost, self.reg * times
         if self.mechanism is not None:
             cost, reg = self.mechanism.heated(times)
-        loss = type(self)(cost, reg, tol=self.tol, max_iter=self.max_iter)
-        loss.mechanism = self.mechanism
-        return loss
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.cost!r}, reg={self.reg!r}, tol={self.tol!r}, "
-            f"max_iter={self.max_iter})"
-        )
+        return replace(self, cost=cost, reg=reg)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A value and how it was had: ``error`` is the worst marginal error of any plan behind it."""
+    """A value and how well it was solved: ``error`` is the worst marginal error of its plans."""
 
     value: Tensor
     converged: bool
@@ -105,6 +135,7 @@ class Value:
         return math.nan
 
 
+@dataclass(frozen=True)
 class LikelihoodLoss(EntropicLoss):
     """Entropic OT whose plan may leave the generated side's marginal: the likelihood of reports.
 
@@ -114,8 +145,12 @@ class LikelihoodLoss(EntropicLoss):
     "Entropic optimal transport is maximum-likelihood deconvolution", 2018.
     """
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
-        x, y = checks.as_pair("x", self.forward(x), "y", y)
-        log_a = -math.log(len(x)) if a is None else a.log()[:, None]
-        scores = self.cost.matrix(x, y) / -self.reg + log_a
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        x, y = checks.as_pair("x", x, "y", y)
+        scores = self.cost.matrix(x, y) / -self.reg
+        if a is None:
+            scores = scores - math.log(len(x))
+        else:  # a weight of zero leaves its point out, and its logarithm's gradient with it
+            scores, a = scores[a > 0], a[a > 0]
+            scores = scores + a.log()[:, None]
         return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)

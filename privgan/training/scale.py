@@ -29,6 +29,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.generators import Generator
 from privgan.mechanisms import Mechanism
+from privgan.streams import stream
 from privgan.training.fitting import fit
 from privgan.training.likelihood import report_log_likelihood
 from privgan.training.losses import EntropicLoss
@@ -131,7 +132,7 @@ def estimate_scale(
     kept = round(checks.fraction("holdout", holdout) * len(reports))
     if not 2 <= kept < len(reports):
         raise ValueError(f"holdout {holdout} of {len(reports)} reports leaves {kept} to judge by")
-    order = torch.randperm(len(reports), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(reports), generator=stream(seed, "scale"))
     heldout, rest = reports[order[:kept]], reports[order[kept:]]
 
     def judge(scale: float) -> Tensor:

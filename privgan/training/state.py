@@ -1,16 +1,27 @@
-"""Everything a training must keep to go on where it stopped, saved whole and restored exactly."""
+"""What a training has come to: its history, and the state that a checkpoint keeps whole.
 
-import hashlib
-import io
-from dataclasses import asdict, dataclass, field
+Randomness is counted, so nothing of it is kept: the numbers drawn at a step follow from the seed
+and the step. Weights, the optimiser and the step are all that it takes to go on.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from privgan.files import write_atomically
+from privgan.files import load_tensors, save_tensors
 from privgan.generators import Generator
+
+FORMAT = "privgan checkpoint 2"
+COLUMNS = [  # of a history, with an entry a step
+    ("loss", torch.float64),
+    ("error", torch.float64),
+    ("n_iter", torch.int32),
+    ("converged", torch.bool),
+]
 
 
 @dataclass
@@ -40,33 +51,45 @@ class History:
         return len(self.loss)
 
 
-class Run:
-    """Everything that changes from step to step, so that all of it is saved and restored."""
+def diverged(step: int, fault: object) -> FloatingPointError:
+    """The error that says at which step a training blew up, and what to do about it."""
+    return FloatingPointError(f"training diverged at step {step}: {fault}. Lower lr, or raise reg")
+
+
+class State:
+    """All that changes from step to step.
+
+    started: the step at which this leg began. A training that goes on for more steps after it was
+    done begins another leg, whose learning rate falls from its start again.
+    """
 
     def __init__(
         self,
         generator: Generator,
         optimizer: torch.optim.Optimizer,
-        rng: torch.Generator,
         history: History,
         average: Generator | None = None,
     ):
-        self.generator, self.optimizer, self.rng, self.history = generator, optimizer, rng, history
-        self.order = torch.empty(0, dtype=torch.int64)  # what is left of this epoch's shuffle
+        self.generator, self.optimizer, self.history = generator, optimizer, history
         self.average = average  # a copy of the generator that follows it slowly
+        self.step, self.started = 0, 0
         self.best: tuple[float, dict[str, Tensor]] | None = None  # held-out NLL, weights
 
-    def batch(self, n: int, size: int) -> Tensor:
-        """The next ``size`` row numbers; a new shuffle of all ``n`` when too few are left."""
-        if len(self.order) < size:
-            self.order = torch.randperm(n, generator=self.rng)
-        rows, self.order = self.order[:size], self.order[size:]
-        return rows
+    @property
+    def judged(self) -> Generator:
+        """The generator that is checked, and kept in the end."""
+        return self.generator if self.average is None else self.average
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
-        """Move the average towards the generator; at first as a plain mean of all steps."""
-        decay = min(decay, len(self.history) / (len(self.history) + 10))
+        """Move the average towards the generator.
+
+        At first its memory is shorter, so that the untrained weights do not stay in it: after n
+        steps it decays by at most n / (n + 10).
+        """
+        if self.average is None:
+            return
+        decay = min(decay, self.step / (self.step + 10))
         own = self.generator.state_dict()
         for name, mean in self.average.state_dict().items():
             if mean.is_floating_point():
@@ -74,69 +97,92 @@ class Run:
             else:
                 mean.copy_(own[name])
 
-    def note_best(self, nll: float, generator: Generator) -> None:
+    def note(self, nll: float) -> None:
+        """Keep the weights if their held-out NLL is the least so far."""
         if self.best is None or nll < self.best[0]:
-            self.best = nll, {k: v.clone() for k, v in generator.state_dict().items()}
+            self.best = nll, {k: v.clone() for k, v in self.judged.state_dict().items()}
 
-    def save(self, path: Path, settings: dict[str, Any]) -> None:
+    def save(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Write all of it to ``path``; FloatingPointError if a weight is not finite."""
         if not all(p.isfinite().all() for p in self.generator.parameters()):
-            raise FloatingPointError("the generator's weights are not finite")
-        buffer = io.BytesIO()
-        content = {
-            "settings": settings,
-            "generator": self.generator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": self.rng.get_state(),
-            "order": self.order.clone(),
-            "history": asdict(self.history),
-            "average": self.average and self.average.state_dict(),
-            "best": self.best,
+            raise diverged(self.step - 1, "the generator's weights are not finite")
+        history = vars(self.history).copy()
+        tensors = {f"history {k}": torch.tensor(history.pop(k), dtype=t) for k, t in COLUMNS}
+        films = history.pop("snapshots")
+        tensors |= {f"snapshot {step}": torch.tensor(rows) for step, rows in films}
+        for name, module in self._modules():
+            tensors |= {f"{name} {k}": v for k, v in module.state_dict().items()}
+        if self.best is not None:
+            tensors |= {f"best {k}": v for k, v in self.best[1].items()}
+        packed = self.optimizer.state_dict()
+        for index, slots in packed["state"].items():
+            tensors |= {f"optimizer {index} {k}": torch.as_tensor(v) for k, v in slots.items()}
+        about = {
+            "identity": identity,
+            "step": self.step,
+            "started": self.started,
+            "history": history,
+            "best": self.best and self.best[0],
+            "groups": packed["param_groups"],
         }
-        torch.save(content, buffer)
-        write_atomically(path, buffer.getvalue(), "checkpoint")
+        save_tensors(path, FORMAT, about, tensors, "checkpoint")
 
-    def resume(self, path: Path, settings: dict[str, Any]) -> None:
-        """Take up the state in ``path``, if it is there and belongs to ``settings``."""
+    def resume(self, path: Path, identity: Mapping[str, Any], steps: int) -> None:
+        """Take up the state in ``path``, if it is there and belongs to ``identity``.
+
+        Raises ValueError for a file that is damaged or belongs to another training.
+        """
         if not path.exists():
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = state["settings"]
-        except Exception as error:
-            raise ValueError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}); "
-                "delete it to start over"
-            ) from error
-        for name, ours in settings.items():
-            if theirs.get(name) != ours:
-                cure = "delete it or name another file"
-                if name == "generator":
-                    cure = "build the generator anew with its seed, untrained, or " + cure
-                raise ValueError(
-                    f"checkpoint {path} belongs to another training: its {name} is "
-                    f"{theirs.get(name)!r}, here it is {ours!r}; {cure}"
-                )
-        self.generator.load_state_dict(state["generator"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rng.set_state(state["rng"])
-        self.order = state["order"]
+        about, tensors = load_tensors(path, FORMAT, "checkpoint")
+        _compare(path, about["identity"], dict(identity), about["step"])
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + " ")}
+
+        for name, module in self._modules():
+            weights = part(name)
+            if not all(v.isfinite().all() for v in weights.values()):
+                raise ValueError(f"checkpoint {path} holds weights that are not finite; delete it")
+            module.load_state_dict(weights)
+        if about["best"] is not None:
+            device = next(self.generator.parameters()).device
+            self.best = about["best"], {k: v.to(device) for k, v in part("best").items()}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer").items():
+            index, _, name = key.partition(" ")
+            slots.setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict({"state": slots, "param_groups": about["groups"]})
+        columns = {k: part("history")[k].tolist() for k, _ in COLUMNS}
+        films = [(int(step), rows.tolist()) for step, rows in part("snapshot").items()]
+        earlier = about["history"] | {"device": self.history.device}
+        for pairs in ("nll", "information"):
+            earlier[pairs] = [tuple(pair) for pair in earlier[pairs]]
+        self.history = History(**columns, snapshots=sorted(films), **earlier)
+        self.step, self.started = about["step"], about["started"]
+        if steps > (before := about["identity"]["steps"]):
+            self.started = before
+
+    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "generator", self.generator
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.best = state["best"]
-        device = self.history.device
-        self.history = History(**state["history"])
-        self.history.device = device
+            yield "average", self.average
 
 
-def digest(content: Generator | Tensor) -> str:
-    """SHA-256 of a tensor, or of a module's structure and weights."""
-    digest = hashlib.sha256()
-    if isinstance(content, Tensor):
-        tensors = {"": content}
-    else:
-        digest.update(repr(content).encode())
-        tensors = content.state_dict()
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _compare(path: Path, theirs: dict[str, Any], ours: dict[str, Any], step: int) -> None:
+    """Raise ValueError, naming what differs, unless ``ours`` may go on where ``theirs`` stopped."""
+    more = ours.get("steps", 0) > theirs.get("steps", 0) == step
+    for name, own in ours.items():
+        if name == "steps" and more:  # done, and to be gone on with
+            continue
+        if theirs.get(name) != own:
+            cure = "delete it or name another file"
+            if name == "generator":
+                cure = "build the generator anew with its seed, untrained, or " + cure
+            if name == "steps" and own > theirs.get(name, 0):
+                cure = f"finish its own steps first, or {cure}"
+            said = [v["says"] if isinstance(v, dict) else v for v in (theirs.get(name), own)]
+            raise ValueError(
+                f"checkpoint {path} belongs to another training: its {name} is {said[0]!r}, here "
+                f"it is {said[1]!r}; {cure}"
+            )

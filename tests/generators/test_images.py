@@ -3,6 +3,7 @@ import torch
 
 import privgan as pg
 from privgan.mechanisms import low_frequencies
+from privgan.streams import stream
 
 
 def test_conv_decoder_makes_images_in_their_bounds():
@@ -40,11 +41,21 @@ def test_classes_occur_as_often_as_their_prior_says():
 def test_a_sample_of_one_class():
     model = labelled()
     x = model.sample_class(3, 5, seed=1)
-    z = model.latent(5, torch.Generator().manual_seed(1))
+    z = model.latent(5, stream(1, "sample"))
     z[:, -4:] = torch.eye(4)[3]
     assert torch.equal(x, model.decode(z))
+    assert not torch.equal(model.sample_class(3, 5), model.sample_class(3, 5))
     with pytest.raises(ValueError, match="label must be 0 to 3, got 4"):
         model.sample_class(4, 5)
+
+
+def test_the_decoders_categories_are_drawn():
+    model = pg.Labelled(pg.MLP(6, 5, categories=[slice(2, 5)]), 3)
+    for drawn in (model.sample(50, seed=0), model.sample_class(1, 50, seed=0)):
+        assert ((drawn[:, 2:5] == 0) | (drawn[:, 2:5] == 1)).all()
+        assert (drawn[:, 2:5].sum(1) == 1).all()
+    twice = pg.Labelled(pg.Labelled(pg.MLP(8, 5, categories=[slice(2, 5)]), 3), 2)
+    assert (twice.sample(50, seed=0)[:, 2:5].amax(1) == 1).all()
 
 
 @pytest.mark.parametrize("prior", [[1.0], [0.5, 0.5, 0.5, 0.5], [2.0, -1.0, 0.0, 0.0]])

@@ -1,10 +1,17 @@
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
 import privgan as pg
+from privgan.files import load_tensors, save_tensors
 from privgan.generators import saved
+from privgan.generators.base import FORMAT
+from privgan.mechanisms import low_frequencies
 
-KEPT = sorted(path.stem for path in saved.FOLDER.glob("*.pt"))
+KEPT = sorted(path.stem for path in saved.FOLDER.glob("*.safetensors"))
 
 
 def test_there_is_one():
@@ -13,7 +20,7 @@ def test_there_is_one():
 
 @pytest.mark.parametrize("name", KEPT)
 def test_a_kept_generator_draws_labelled_images(name):
-    assert (saved.FOLDER / f"{name}.pt").stat().st_size < 3_000_000
+    assert (saved.FOLDER / f"{name}.safetensors").stat().st_size < 3_000_000
     model = pg.load(name)
     x = model.sample(500, seed=0)
     assert x.shape == (500, 794)
@@ -25,12 +32,130 @@ def test_a_kept_generator_draws_labelled_images(name):
     assert apart.min() > 1.5  # ten digits, not one
 
 
-def test_what_is_kept_comes_back(tmp_path, monkeypatch):
-    model = pg.Labelled(pg.ConvDecoder(5, 8), 3)
-    monkeypatch.setattr(saved, "FOLDER", tmp_path)
-    saved.keep(model, tmp_path / "mine.pt", {"notebook": "none"})
-    own, again = model.sample(20, seed=1), pg.load("mine").sample(20, seed=1)
-    assert torch.allclose(own, again, atol=1e-2)
-    assert torch.equal(own[:, 64:], again[:, 64:])
-    with pytest.raises(ValueError, match="no kept generator 'yours'; there are mine"):
+def settled():
+    model = pg.MLP(2, 3, hidden=(8,), norm=True)
+    model.settle(
+        torch.tensor([1.7e9, 0.0, 1.0]).double(), torch.tensor([3600.0, 1.0, 2.0]).double()
+    )
+    return model
+
+
+class Mine(pg.generators.Generator):
+    """Somebody's own."""
+
+    def __init__(self, latent_dim, out_dim, *, width):
+        super().__init__()
+        self.latent_dim, self.out_dim, self.width = latent_dim, out_dim, width
+        self.net = torch.nn.Sequential(torch.nn.Linear(latent_dim, width), torch.nn.Tanh())
+        self.last = torch.nn.Linear(width, out_dim)
+
+    def forward(self, z):
+        return self.last(self.net(z))
+
+
+MODELS = {
+    "linear": lambda: pg.Linear(2, 3),
+    "mlp": lambda: pg.MLP(2, 3, hidden=(8, 4), bounds=(-1.0, 2.0)),
+    "settled": settled,
+    "categories": lambda: pg.MLP(4, 6, categories=[slice(*np.array([2, 5]))]),
+    "basis": lambda: pg.MLP(4, 64, basis=low_frequencies(8, 3)),
+    "double": lambda: pg.MLP(2, 2).double(),
+    "images": lambda: pg.ConvDecoder(5, 8, channels=4, hidden=16, bounds=None),
+    "labelled": lambda: pg.Labelled(pg.ConvDecoder(5, 8), 3, prior=[0.5, 0.25, 0.25]),
+    "atoms": lambda: pg.Atoms(torch.eye(4).double()),
+    "own": lambda: Mine(2, 3, width=7),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_saved_generator_comes_back_to_the_bit(tmp_path, name):
+    model = MODELS[name]().eval()
+    model.save(tmp_path / "model.pt", about={"notebook": "none"})
+    again = pg.load(tmp_path / "model.pt")
+    assert type(again) is type(model)
+    assert not again.training
+    assert again.about == {"notebook": "none"}
+    own = model.sample(20, seed=1)
+    assert again.sample(20, seed=1).dtype == own.dtype
+    assert torch.equal(again.sample(20, seed=1), own)
+    again.save(tmp_path / "again")
+    assert torch.equal(pg.load(tmp_path / "again").sample(20, seed=1), own)
+
+
+def test_half_precision_takes_half_the_space(tmp_path):
+    model = pg.Labelled(pg.ConvDecoder(5, 8), 3).eval()
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "half", half=True)
+    assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "whole").stat().st_size
+    again = pg.load(tmp_path / "half").sample(20, seed=1)
+    assert again.dtype == torch.float32
+    assert torch.allclose(again, model.sample(20, seed=1), atol=1e-2)
+
+
+@pytest.mark.gpu
+def test_a_generator_goes_from_one_device_to_another(tmp_path):
+    model = pg.MLP(2, 3).cuda()
+    model.save(tmp_path / "model")
+    here, there = pg.load(tmp_path / "model"), pg.load(tmp_path / "model", device="cuda")
+    assert not next(here.parameters()).is_cuda
+    assert next(there.parameters()).is_cuda
+    assert torch.allclose(here.sample(9, seed=0), there.sample(9, seed=0), atol=1e-5)
+
+
+def test_a_name_that_is_neither_a_file_nor_kept():
+    with pytest.raises(FileNotFoundError, match=r"no file yours; the kept .* mnist_gaussian_0.5"):
         pg.load("yours")
+
+
+def test_a_generator_that_forgets_its_arguments_says_which(tmp_path):
+    class Forgetful(Mine):
+        def __init__(self, latent_dim, out_dim, *, slope):
+            super().__init__(latent_dim, out_dim, width=3)
+
+    with pytest.raises(TypeError, match=r"Forgetful .* takes slope, which it does not keep"):
+        Forgetful(2, 2, slope=0.1).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_class_that_is_not_known_here_is_named(tmp_path):
+    Mine(2, 3, width=7).save(tmp_path / "model")
+    script = "import sys, privgan as pg\npg.load(sys.argv[1])"
+    call = [sys.executable, "-c", script, str(tmp_path / "model")]
+    said = subprocess.run(call, capture_output=True, text=True).stderr
+    assert "ValueError" in said
+    assert "was made by other code" in said
+    assert "'Mine' is no known Generator; if it is your own, import its module first" in said
+
+
+def test_a_class_that_has_changed_since_is_named(tmp_path):
+    model = Mine(2, 3, width=7)
+    model.width = 9  # as if the file were older than the class
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="was made by other code than what is here"):
+        pg.load(tmp_path / "model")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = pg.MLP(2, 3)
+    model.net[0].bias.data[1] = float("nan")
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"weights that are not finite, in net\.0\.bias"):
+        pg.load(tmp_path / "model")
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "model"
+    pg.MLP(2, 3).save(path)
+    damaged = bytearray(path.read_bytes())
+    damaged[-5] ^= 4
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"generator .*model cannot be read: it is damaged"):
+        pg.load(path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    save_tensors(tmp_path / "t", "something else", {}, {}, "thing")
+    with pytest.raises(ValueError, match="its format is 'something else'"):
+        pg.load(tmp_path / "t")
+    pg.MLP(2, 3).save(tmp_path / "m")
+    assert load_tensors(tmp_path / "m", FORMAT, "generator")[0]["generator"]["object"] == "MLP"

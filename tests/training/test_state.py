@@ -8,39 +8,134 @@ import torch
 from trainings import MECH, REPORTS, fit, model, weights
 
 import privgan as pg
+from privgan.files import load_tensors, save_tensors
+from privgan.training.state import FORMAT
 
 
-def test_resume_is_bit_equal(tmp_path, monkeypatch):
-    straight = model()
-    expected = fit(straight)
+def interrupt(monkeypatch, at):
+    """Stop a training in its solve number ``at``, with a checkpoint saved after every step."""
+    monkeypatch.setattr("privgan.training.watchers.SAVE_EVERY", -1.0)
+    between, calls = pg.EntropicLoss.between, []
 
-    monkeypatch.setattr("privgan.training.fitting.SAVE_EVERY", 0.0)
-    stopped, path = model(), tmp_path / "run.pt"
-    solve = pg.EntropicLoss.solve
-    calls = []
-
-    def dies_at_the_eighth(self, x, y, a):
+    def dies(self, x, y, a):
         calls.append(1)
-        if len(calls) == 8:
+        if len(calls) == at:
             raise KeyboardInterrupt
-        return solve(self, x, y, a)
+        return between(self, x, y, a)
 
-    monkeypatch.setattr(pg.EntropicLoss, "solve", dies_at_the_eighth)
-    with pytest.raises(KeyboardInterrupt):
-        fit(stopped, checkpoint=path)
-    monkeypatch.setattr(pg.EntropicLoss, "solve", solve)
+    monkeypatch.setattr(pg.EntropicLoss, "between", dies)
 
+
+def dropping(seed=0):
+    """Everything that could come back other than it was: batch norm, layers that draw."""
+    generator = pg.MLP(2, 2, hidden=(16,), norm=True, seed=seed)
+    generator.net.insert(2, torch.nn.Dropout(0.1))
+    return generator
+
+
+SETTINGS = [{}, {"average": 0.9, "keep_best": True}, {"anneal": 8.0, "snapshots": (3, 12)}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "average", "anneal"])
+def test_resume_is_bit_equal(tmp_path, monkeypatch, settings):
+    straight = dropping()
+    expected = fit(straight, **settings)
+    path = tmp_path / "run.pt"
+    with monkeypatch.context() as patch:
+        interrupt(patch, at=8)
+        with pytest.raises(KeyboardInterrupt):
+            fit(dropping(), checkpoint=path, **settings)
+    resumed = dropping()
+    history = fit(resumed, checkpoint=path, **settings)
+    seconds = {"seconds": 0.0}
+    assert vars(history) | seconds == vars(expected) | seconds
+    for name, value in resumed.state_dict().items():
+        assert torch.equal(value, straight.state_dict()[name])
+
+
+def test_going_on_for_more_steps(tmp_path, monkeypatch):
+    path, whole = tmp_path / "run.pt", tmp_path / "whole.pt"
+    first, gone_on = model(), model()
+    fit(first, checkpoint=path)
+    whole.write_bytes(path.read_bytes())
+    history = fit(gone_on, steps=20, checkpoint=path)
+    assert len(history) == 20
+    assert history.loss[:12] == fit(model(), checkpoint=whole).loss
+    assert not torch.equal(weights(gone_on), weights(first))
+    # The second leg, interrupted, is taken up bit for bit too.
+    with monkeypatch.context() as patch:
+        interrupt(patch, at=4)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model(), steps=20, checkpoint=whole)
     resumed = model()
-    history = fit(resumed, checkpoint=path)
-    assert history.loss == expected.loss
-    assert history.nll == [list(pair) for pair in expected.nll] or history.nll == expected.nll
-    assert torch.equal(weights(resumed), weights(straight))
+    assert fit(resumed, steps=20, checkpoint=whole).loss == history.loss
+    assert torch.equal(weights(resumed), weights(gone_on))
+
+
+def test_the_learning_rate_falls_to_zero_in_every_leg(tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam,
+        "step",
+        lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a),
+    )
+    fit(model(), steps=4, lr=0.4, checkpoint=tmp_path / "run.pt")
+    fit(model(), steps=6, lr=0.4, checkpoint=tmp_path / "run.pt")
+    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.4, 0.2])
+
+
+def test_an_unfinished_training_is_not_lengthened(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt(patch, at=5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model(), checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="its steps is 12, here it is 13; finish its own steps"):
+        fit(model(), steps=13, checkpoint=tmp_path / "run.pt")
+
+
+def test_a_checkpoint_is_small_however_many_reports_there_are(tmp_path):
+    path = tmp_path / "run.pt"
+    reports = torch.randn(2_000_000, 10, generator=torch.Generator().manual_seed(0))
+    fit(pg.Linear(2, 10), reports, checkpoint=path, steps=3)
+    once = path.stat().st_size
+    fit(pg.Linear(2, 2), checkpoint=tmp_path / "long", steps=300)
+    fit(pg.Linear(2, 2), checkpoint=tmp_path / "longer", steps=600)
+    a_step = ((tmp_path / "longer").stat().st_size - (tmp_path / "long").stat().st_size) / 300
+    assert once + 3000 * a_step < 100_000
+
+
+def test_weights_that_are_not_finite_are_not_taken_up(tmp_path):
+    path = tmp_path / "run.pt"
+    fit(model(), checkpoint=path)
+    about, tensors = load_tensors(path, FORMAT, "checkpoint")
+    tensors["generator net.0.bias"][3] = float("nan")
+    save_tensors(path, FORMAT, about, tensors, "checkpoint")
+    with pytest.raises(ValueError, match=r"run\.pt holds weights that are not finite"):
+        fit(model(), checkpoint=path)
+
+
+def test_losses_that_print_alike_do_not_share_a_checkpoint(tmp_path):
+    class Masked(pg.sinkhorn.SquaredL2):
+        def __init__(self, mask):
+            object.__setattr__(self, "mask", mask)
+
+        def __repr__(self):
+            return "Masked(...)"
+
+    masks = torch.zeros(2000), torch.zeros(2000)
+    masks[1][1000] = 1.0
+    first, second = (pg.EntropicLoss(Masked(mask), 0.2, mechanism=MECH) for mask in masks)
+    assert repr(first) == repr(second)
+    fit(model(), loss=first, checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="belongs to another training: its loss"):
+        fit(model(), loss=second, checkpoint=tmp_path / "run.pt")
 
 
 KILLED = """
-import sys, privgan as pg, privgan.training.fitting as t
+import sys, privgan as pg, privgan.training.watchers as w
 from privgan.artifact import data
-t.SAVE_EVERY = 0.0
+w.SAVE_EVERY = -1.0
 mech = pg.Gaussian(0.3)
 reports = mech.privatize(data.circle(600, seed=0), seed=1)
 model = pg.MLP(2, 2, hidden=(16,), norm=True)
@@ -58,7 +153,7 @@ def test_resume_after_a_kill_is_bit_equal(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert path.exists()
-    reached = len(torch.load(path, weights_only=True)["history"]["loss"])
+    reached = load_tensors(path, FORMAT, "checkpoint")[0]["step"]
     assert 0 < reached < steps
 
     def make():
@@ -84,7 +179,7 @@ def test_a_finished_training_is_returned_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("steps", {"steps": 13}),
+        ("steps", {"steps": 11}),
         ("seed", {"seed": 5}),
         ("loss", {"loss": pg.EntropicLoss.matched(MECH, tol=0.5)}),
         ("mechanism", {"mechanism": pg.Gaussian(0.31)}),

@@ -1,0 +1,188 @@
+"""The training loop's heart: what decides the result, and one step. No files, bars or clocks."""
+
+import copy
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.generators import Generator
+from privgan.mechanisms import Mechanism
+from privgan.plain import digest
+from privgan.streams import ambient, stream
+from privgan.training.losses import Loss, Solved
+from privgan.training.state import History, State, diverged
+
+ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
+PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that decides a training's result, beside the generator and the reports; see `fit`."""
+
+    loss: Loss
+    mechanism: Mechanism | None = None
+    steps: int = 3000
+    batch_size: int = 1000
+    generated: int | None = None
+    lr: float = 1e-3
+    seed: int = 0
+    holdout: float = 0.05
+    even: bool = True
+    anneal: float = 1.0
+    average: float = 0.0
+    keep_best: bool = False
+    snapshots: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.instance("loss", self.loss, Loss)
+        if self.mechanism is None:
+            self._set("mechanism", self.loss.mechanism)
+        for name in ("steps", "batch_size"):
+            self._set(name, checks.positive_int(name, getattr(self, name)))
+        points = max(1, self.batch_size // 4) if self.generated is None else self.generated
+        self._set("generated", checks.positive_int("generated", points))
+        self._set("seed", checks.integer("seed", self.seed))
+        for name in ("lr", "anneal"):
+            self._set(name, checks.positive(name, getattr(self, name)))
+        for name in ("holdout", "average"):
+            self._set(name, checks.fraction(name, getattr(self, name)))
+        snapshots = (checks.positive_int("snapshots", step) for step in self.snapshots)
+        self._set("snapshots", tuple(snapshots))
+        if self.anneal != 1.0:
+            self.loss.heated(self.anneal)  # refuses now, if it cannot
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def identity(self) -> dict[str, Any]:
+        """Every field in plain types; losses and mechanisms by a digest of their own fields."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("loss", "mechanism"):
+            known[name] = {"says": repr(known[name]), "digest": digest(known[name])}
+        return known | {"snapshots": list(self.snapshots)}
+
+
+class Trainer:
+    """A generator on its way, with the reports it learns from and those held out.
+
+    reports (n, d): on the CPU or a device, in the precision they came in. The generator is moved
+    to ``device`` and trained in place.
+    """
+
+    def __init__(
+        self, training: Training, generator: Generator, reports: Tensor, device: torch.device
+    ):
+        self.training, self.device = training, device
+        self.generator = generator.to(device)
+        like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
+        mechanism = training.mechanism
+        if mechanism is not None:
+            centre, spread = (v.to(reports.dtype) for v in mechanism.location(reports))
+            generator.settle(centre, spread)
+
+        kept_out = 0
+        if mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
+            kept_out = max(1, round(training.holdout * len(reports)))
+        if training.keep_best and not kept_out:
+            raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
+        split = torch.randperm(len(reports), generator=stream(training.seed, "holdout"))
+        self.heldout = reports[split[:kept_out].to(reports.device)].to(device)
+        self.rows = split[kept_out:]  # of the reports to train on
+        if training.batch_size > len(self.rows):
+            raise ValueError(
+                f"batch_size is {training.batch_size} but only {len(self.rows)} reports are there "
+                f"to train on ({len(reports)} less {kept_out} held out); lower one of the two"
+            )
+        self.epoch, self.order = -1, self.rows
+
+        # Costs compare x with y, so what both have in common only costs digits.
+        shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
+        self.origin = torch.where(shiftable, reports.double().mean(0), 0.0).to(reports)
+        self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
+        self.origin = self.origin.to(device)
+        self.unit = training.loss.unit(self.reports[:1000])
+        average = copy.deepcopy(generator) if training.average else None
+        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr)
+        self.state = State(generator, optimizer, History(device=str(device)), average)
+        self.pending: list[tuple[Tensor, Solved]] = []
+
+    def step(self) -> Solved:
+        """One batch of reports, one of generated points, one step of Adam."""
+        training, at = self.training, self.state.step
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = training.lr * self._left()
+        loss, y = self._loss(), self.batch(at)
+        with ambient(training.seed, "layers", at, self.device):
+            latents = stream(training.seed, "latents", at)
+            x, a = self.generator.batch(training.generated, latents, even=training.even)
+            made = (loss.forward(x) - self.origin).to(y.dtype)
+            solved = loss.between(made, y, a)
+            self.state.optimizer.zero_grad(set_to_none=True)
+            (solved.value / self.unit).backward()
+        self.state.optimizer.step()
+        self.state.step += 1
+        self.state.follow(training.average)
+        self.pending.append((solved.value.detach(), solved))
+        if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
+            self.read()
+        return solved
+
+    def batch(self, step: int) -> Tensor:
+        """The reports of a step, (batch_size, d): by epochs, without replacement in any."""
+        size = self.training.batch_size
+        epoch, place = divmod(step, len(self.rows) // size)
+        if epoch != self.epoch:
+            shuffle = stream(self.training.seed, "shuffle", epoch)
+            order = self.rows[torch.randperm(len(self.rows), generator=shuffle)]
+            self.epoch, self.order = epoch, order.to(self.reports.device)
+        return self.reports[self.order[place * size : (place + 1) * size]]
+
+    def read(self) -> None:
+        """Enter what happened since into the history; FloatingPointError if a loss was infinite."""
+        history = self.state.history
+        for value, solved in self.pending:
+            number = value.item()
+            if not math.isfinite(number):
+                raise diverged(len(history), f"the loss is {number}")
+            history.loss.append(number)
+            history.error.append(solved.error)
+            history.n_iter.append(solved.n_iter)
+            history.converged.append(solved.converged)
+        self.pending.clear()
+
+    @property
+    def done(self) -> bool:
+        return self.state.step >= self.training.steps
+
+    def finish(self) -> None:
+        """Leave in the generator what the training was for: the average, or the best weights."""
+        if self.training.average:
+            self.generator.load_state_dict(self.state.judged.state_dict())
+        if self.state.best is not None:
+            self.generator.load_state_dict(self.state.best[1])
+        self.generator.eval()
+
+    def _left(self) -> float:
+        """The part of this leg that is still to be gone, 1 at its first step."""
+        start = self.state.started
+        return 1.0 - (self.state.step - start) / (self.training.steps - start)
+
+    def _loss(self) -> Loss:
+        """The loss at this step: hotter in the first half of the first leg, where asked for."""
+        hotter = 2.0 * self._left() - 1.0
+        if self.training.anneal == 1.0 or self.state.started or hotter <= 0.0:
+            return self.training.loss
+        return self.training.loss.heated(self.training.anneal**hotter)
+
+
+def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
+    """Reports in the network's precision, unless rounding would move them by what could matter."""
+    narrow = reports.to(dtype)
+    checks.check_finite("reports", narrow, "row")  # casting may have overflowed
+    moved = (narrow.to(reports) - reports).abs().amax(0)
+    return narrow if (moved <= ROUNDING * reports.std(0, correction=0)).all() else reports
