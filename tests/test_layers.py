@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "privgan"
 # From the ground up. Nothing imports the artifact, not even `import privgan`.
 FOLDERS = [
     {"_version", "checks", "files"},
-    {"plain", "streams"},
+    {"plain", "streams", "values"},
     {"sinkhorn"},
     {"mechanisms"},
     {"generators"},

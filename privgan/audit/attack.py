@@ -15,6 +15,7 @@ from scipy.special import betaincinv, ndtri
 from torch import Tensor
 
 from privgan.mechanisms import Mechanism
+from privgan.streams import stream
 
 CANDIDATES = 512  # thresholds tried on the first half
 ENTRIES = 2**23  # numbers in a batch of simulated reports
@@ -22,14 +23,19 @@ ENTRIES = 2**23  # numbers in a batch of simulated reports
 Figure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def draw(mechanism: Mechanism, x: Tensor, n: int, seed: int) -> list[Tensor]:
+def own_seeds(seed: int, purpose: str, count: int) -> list[int]:
+    """Seeds of 63 bits for what is simulated for one ``purpose``: no other purpose shares them."""
+    drawn = torch.randint(2**63 - 1, (count,), generator=stream(seed, f"audit: {purpose}"))
+    return drawn.tolist()
+
+
+def draw(mechanism: Mechanism, x: Tensor, n: int, seed: int, purpose: str) -> list[Tensor]:
     """``n`` reports of one record ``x`` (d,), in batches of at most `ENTRIES` numbers."""
     size = max(1, min(n, ENTRIES // len(x)))
     counts = [size] * (n // size) + [n % size] * (n % size > 0)
-    seeds = np.random.SeedSequence(seed).generate_state(len(counts), np.uint64) >> 1
     return [
-        mechanism.privatize(x.expand(count, -1).clone(), seed=int(s))
-        for count, s in zip(counts, seeds, strict=True)
+        mechanism.privatize(x.expand(count, -1).clone(), seed=own)
+        for count, own in zip(counts, own_seeds(seed, purpose, len(counts)), strict=True)
     ]
 
 
@@ -46,11 +52,11 @@ def likelihood_ratios(
         score[whole] = (log_x - log_other).nan_to_num(0.0, torch.inf, -torch.inf).round(decimals=9)
         return score
 
-    seeds = np.random.SeedSequence(seed).generate_state(2)
-    return tuple(
-        torch.cat([ratio(y) for y in draw(mechanism, record, n, int(s))]).numpy()
-        for record, s in zip((x, other), seeds, strict=True)
-    )
+    def ratios(record: Tensor, name: str) -> np.ndarray:
+        reports = draw(mechanism, record, n, seed, f"attack, {name} record")
+        return torch.cat([ratio(y) for y in reports]).numpy()
+
+    return ratios(x, "first"), ratios(other, "second")
 
 
 def certified(scores: tuple[np.ndarray, np.ndarray], figure: Figure, alpha: float) -> float:

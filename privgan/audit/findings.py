@@ -23,7 +23,8 @@ from privgan.mechanisms.categorical import Categorical
 
 SIGNIFICANCE = 1e-4  # p-values below it refute the sampler
 CONFIDENCE = 0.99  # of each certified lower bound
-FIT_REPORTS = 2000  # for each record whose reports are held against the density
+# For each record, reports held against the density: along lines, which takes a while, and counted.
+FIT_REPORTS, COUNTED = 2000, 20_000
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -98,7 +99,8 @@ def audit(
     records = extreme_records(mechanism)
     parts = independent_parts(mechanism)
     normal = [part for part, _, _ in parts if part.budget().mu > 0.0]
-    pure = sum(_log_range(part, seed) for part, _, _ in parts if part not in normal)
+    others = [(k, part) for k, (part, _, _) in enumerate(parts) if part not in normal]
+    pure = sum(_log_range(part, seed, f"range, part {k}") for k, part in others)
 
     findings = [_edges(mechanism, records[min(2, len(records) - 1)])]
     if delta == 0.0 and not normal:
@@ -125,7 +127,7 @@ def _edges(mechanism: Mechanism, x: Tensor) -> Finding:
     )
 
 
-def _log_range(mechanism: Mechanism, seed: int) -> float:
+def _log_range(mechanism: Mechanism, seed: int, purpose: str) -> float:
     """max over reports of max_x log k - min_x log k, over extreme records and some reports.
 
     With noise along coordinates the extreme records themselves, taken as reports, attain the
@@ -133,7 +135,10 @@ def _log_range(mechanism: Mechanism, seed: int) -> float:
     """
     records = extreme_records(mechanism)
     drawn = torch.cat(
-        [torch.cat(draw(mechanism, x, PROBES, seed + i)) for i, x in enumerate(records[:PROBES])]
+        [
+            torch.cat(draw(mechanism, x, PROBES, seed, f"{purpose}, record {i}"))
+            for i, x in enumerate(records[:PROBES])
+        ]
     )
     reports = [drawn[drawn.isfinite().all(1)]]
     centres = mechanism.forward(records)
@@ -193,10 +198,11 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     for _, _, reports in categories:
         numbers[reports] = False
     p = []
+    n = COUNTED if categories else FIT_REPORTS
     for i, x in enumerate(records):
-        y = torch.cat(draw(mechanism, x, FIT_REPORTS, seed + 1000 + i))
+        y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
-            p.append(line_p_value(mechanism, x, y, numbers))
+            p.append(line_p_value(mechanism, x, y[:FIT_REPORTS], numbers))
         p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
     found = min(1.0, len(p) * min(p))
     return Finding(

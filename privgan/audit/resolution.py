@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.audit.attack import own_seeds
 from privgan.mechanisms import Mechanism
+from privgan.values import Value
 
 REPORTS = 2**14  # drawn in equal numbers from every point, to integrate over y
 
 
-@dataclass(frozen=True)
-class Identifiability:
+@dataclass(frozen=True, eq=False)
+class Identifiability(Value):
     """The channel's singular values, from 1 downwards, on the rows of ``points`` (k, d)."""
 
     mechanism: Mechanism
@@ -73,7 +75,8 @@ def identifiability(
     if k < 2:
         raise ValueError("points has one row; give at least two records to tell apart")
     each = max(1, REPORTS // k)
-    reports = mechanism.privatize(points.repeat_interleave(each, 0), seed=seed)
+    (own,) = own_seeds(seed, "identifiability", 1)
+    reports = mechanism.privatize(points.repeat_interleave(each, 0), seed=own)
     log_k = mechanism.log_density(points, reports)
     log_m = torch.logsumexp(log_k, 0) - math.log(k)
     # With y drawn from m itself, each report stands for 1 / (each k) of m's mass.

@@ -6,7 +6,8 @@ budget is measured by: L2, L1 and L2 diameters of the public domain.
 
 import math
 from abc import abstractmethod
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,7 +16,12 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, calibration, check_bounds, sensitivity_of
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget, gaussian_mu
+from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
+from privgan.streams import stream
+
+DRAWS = 8192  # of the noise, to know its spread by
+LEAST = 0.04  # of the reports' variance is the records', however much of it noise explains
 
 
 class Additive(Mechanism):
@@ -26,9 +32,9 @@ class Additive(Mechanism):
 
     norm: str
 
-    def __init__(self, bounds: Bounds | None):
-        self.bounds = check_bounds(bounds)
-        self.dim = None if bounds is None else bounds.dim
+    def __post_init__(self) -> None:
+        bounds = check_bounds(self.bounds)
+        vars(self).update(dim=None if bounds is None else bounds.dim)
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         return self._budget(sensitivity_of(self, self.norm, sensitivity))
@@ -42,6 +48,18 @@ class Additive(Mechanism):
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return x + self._noise(x.shape, x.dtype, generator).to(x.device)
 
+    def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        """The reports' own, with the noise's variance taken off, and within the bounds."""
+        centre, variance = winsorised(reports)
+        shape = torch.Size((DRAWS, reports.shape[1]))
+        _, of_noise = winsorised(self._noise(shape, torch.float64, stream(0, "location")))
+        of_records = torch.maximum(variance - of_noise, LEAST * variance)
+        spread = torch.where(variance > 0.0, of_records, of_noise).sqrt()
+        if self.bounds is None:
+            return centre, spread
+        half_widths = self.bounds.placed("widths", spread) / 2
+        return self.bounds.clip(centre[None])[0], torch.minimum(spread, half_widths)
+
     @abstractmethod
     def _budget(self, distance: float) -> Budget:
         """What a report reveals between two records this far apart."""
@@ -51,24 +69,31 @@ class Additive(Mechanism):
         """Noise for records of this shape, on the CPU."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Gaussian(Additive):
     """Adds N(0, sigma^2) to every coordinate; ``sigma`` is in the units of the data.
 
     k(y|x) = (2 pi sigma^2)^(-d/2) exp(-|x - y|^2 / (2 sigma^2)): squared L2, reg 2 sigma^2.
     """
 
+    sigma: float
+    bounds: Bounds | None = field(default=None, kw_only=True)
+
     norm = "l2"
+    cost = SquaredL2()
     recovery = (
         "the raw law can be recovered, but detail finer than sigma only at logarithmic rates: "
         "the reports needed grow exponentially in (sigma / detail)^2"
     )
 
-    def __init__(self, sigma: float, *, bounds: Bounds | None = None):
-        super().__init__(bounds)
-        self.sigma = checks.positive("sigma", sigma)
-        self.cost = SquaredL2()
-        self.reg = checks.positive("2 sigma^2", 2.0 * self.sigma**2)  # may underflow
-        self.noise = f"normal, standard deviation {self.sigma:.4g} on every coordinate"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sigma = checks.positive("sigma", self.sigma)
+        vars(self).update(
+            sigma=sigma,
+            reg=checks.positive("2 sigma^2", 2.0 * sigma**2),  # may underflow
+            noise=f"normal, standard deviation {sigma:.4g} on every coordinate",
+        )
 
     @classmethod
     def calibrate(
@@ -78,7 +103,7 @@ class Gaussian(Additive):
         delta: float,
         sensitivity: float | None = None,
         bounds: Bounds | None = None,
-    ) -> "Gaussian":
+    ) -> Self:
         """The least noise that is (epsilon, delta)-private for the whole record.
 
         sensitivity: L2 diameter of the public domain, or ``bounds`` to take it from. Exact
@@ -96,30 +121,31 @@ class Gaussian(Additive):
     def _log_normaliser(self, y: Tensor) -> float:
         return -0.5 * y.shape[1] * math.log(2.0 * math.pi * self.sigma**2)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"sigma": self.sigma}
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class Laplace(Additive):
     """Adds Laplace noise of scale b to every coordinate (std sqrt(2) b), data units.
 
     k(y|x) = (2 b)^(-d) exp(-|x - y|_1 / b): the L1 cost, reg b.
     """
 
+    scale: float
+    bounds: Bounds | None = field(default=None, kw_only=True)
+
     norm = "l1"
+    cost = L1()
     recovery = "the raw law can be recovered; detail finer than the scale at polynomial rates"
 
-    def __init__(self, scale: float, *, bounds: Bounds | None = None):
-        super().__init__(bounds)
-        self.scale = checks.positive("scale", scale)
-        self.cost = L1()
-        self.reg = self.scale
-        self.noise = f"Laplace, scale {self.scale:.4g} on every coordinate"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scale = checks.positive("scale", self.scale)
+        noise = f"Laplace, scale {scale:.4g} on every coordinate"
+        vars(self).update(scale=scale, reg=scale, noise=noise)
 
     @classmethod
     def calibrate(
         cls, *, epsilon: float, sensitivity: float | None = None, bounds: Bounds | None = None
-    ) -> "Laplace":
+    ) -> Self:
         """The least noise that is epsilon-private for the whole record.
 
         sensitivity: L1 diameter of the public domain, or ``bounds`` to take it from.
@@ -140,10 +166,8 @@ class Laplace(Additive):
     def _log_normaliser(self, y: Tensor) -> float:
         return -y.shape[1] * math.log(2.0 * self.scale)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"scale": self.scale}
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class EuclideanLaplace(Additive):
     """Adds noise with a density that falls off like exp(-|y - x|_2 / scale), data units.
 
@@ -154,23 +178,26 @@ class EuclideanLaplace(Additive):
     area times Gamma(d) scale^d.
     """
 
+    scale: float
+    bounds: Bounds | None = field(default=None, kw_only=True)
+
     norm = "l2"
+    cost = Euclidean()
     recovery = "the raw law can be recovered; detail finer than the scale at polynomial rates"
 
-    def __init__(self, scale: float, *, bounds: Bounds | None = None):
-        super().__init__(bounds)
-        self.scale = checks.positive("scale", scale)
-        self.cost = Euclidean()
-        self.reg = self.scale
-        self.noise = (
-            f"in a random direction, to a Gamma(d) distance of scale {self.scale:.4g}; "
-            f"{1 / self.scale:.4g} nats for every unit of distance between two records"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scale = checks.positive("scale", self.scale)
+        noise = (
+            f"in a random direction, to a Gamma(d) distance of scale {scale:.4g}; "
+            f"{1 / scale:.4g} nats for every unit of distance between two records"
         )
+        vars(self).update(scale=scale, reg=scale, noise=noise)
 
     @classmethod
     def calibrate(
         cls, *, epsilon: float, sensitivity: float | None = None, bounds: Bounds | None = None
-    ) -> "EuclideanLaplace":
+    ) -> Self:
         """The least noise that is epsilon-private for the whole record.
 
         sensitivity: L2 diameter of the public domain, or ``bounds`` to take it from. For
@@ -194,9 +221,6 @@ class EuclideanLaplace(Additive):
         d = y.shape[1]
         log_area = math.log(2.0) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
         return -(log_area + math.lgamma(d) + d * math.log(self.scale))
-
-    def _settings(self) -> dict[str, Any]:
-        return {"scale": self.scale}
 
 
 def _scale(distance: float, epsilon: float) -> float:

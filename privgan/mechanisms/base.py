@@ -23,13 +23,18 @@ from torch import Tensor
 from privgan import checks
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.location import some_rows, winsorised
 from privgan.sinkhorn import Cost
+from privgan.streams import stream
+from privgan.values import Value
 
 Records = TypeVar("Records", Tensor, np.ndarray)
 
 
-class Mechanism(ABC):
+class Mechanism(Value, ABC):
     """A channel from records (n, d) to reports (m, d'), with its matched ``cost`` and ``reg``.
+
+    A value: two are equal if they are of one class and made alike.
 
     noise: what is done to a record, in words. recovery: whether and how well the raw law can be
     had back from reports, in words. bounds: the public domain of the records; None where it is
@@ -66,16 +71,26 @@ class Mechanism(ABC):
 
         This is a simulation for research: floating-point noise from a seeded generator
         leaks in its low bits and a known seed subtracts away. ``seed=None`` takes fresh
-        entropy. The noise is drawn on the CPU so that a seed means the same everywhere.
+        entropy. The noise is drawn on the CPU so that a seed means the same everywhere, from a
+        stream of its own: whatever else was drawn with that seed, it is not this.
         """
         records = self._admit(checks.as_records("x", x), clip)
-        generator = torch.Generator()
-        if seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(checks.integer("seed", seed))
-        reports = self._draw(self.forward(records), generator)
+        reports = self._draw(self.forward(records), stream(seed, "noise"))
         return reports if isinstance(x, Tensor) else reports.numpy()
+
+    def location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        """Roughly where the records lie, by ``reports`` (m, d') alone: centre and spread, (d,).
+
+        In the units of the records, float64, on the CPU; every spread is above 0. A generator
+        starts from there, so that a training does not depend on units.
+        """
+        reports = checks.as_records("reports", reports)
+        expected = None if self.dim is None else self.report_dim(self.dim)
+        if expected not in (None, reports.shape[1]):
+            raise ValueError(
+                f"reports has {reports.shape[1]} columns, but {self!r} reports {expected}"
+            )
+        return self._location(some_rows(reports))
 
     def log_density(self, x: Tensor, y: Tensor) -> Tensor:
         """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d')."""
@@ -121,16 +136,6 @@ class Mechanism(ABC):
             )
         return "\n".join([repr(self), *(f"  {name:<15} {text}" for name, text in parts.items())])
 
-    def __repr__(self) -> str:
-        settings = self._settings()
-        if self.bounds is not None:
-            settings["bounds"] = self.bounds
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
-
-    @abstractmethod
-    def _settings(self) -> dict[str, Any]:
-        """The arguments that make this mechanism again, bounds left out."""
-
     @abstractmethod
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Reports of records that `forward` has seen, with noise from a CPU generator."""
@@ -138,6 +143,16 @@ class Mechanism(ABC):
     @abstractmethod
     def _log_normaliser(self, y: Tensor) -> Tensor | float:
         """log h(y), a number or (m,)."""
+
+    def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        """`location` by reports in float64 on the CPU: the bounds', or else the reports' own."""
+        if self.bounds is not None:
+            widths = self.bounds.placed("widths", reports)
+            return self.bounds.placed("center", reports).clone(), widths / 2
+        if self.dim not in (None, reports.shape[1]):  # they do not lie where the records do
+            return reports.new_zeros(self.dim), reports.new_ones(self.dim)
+        centre, variance = winsorised(reports)
+        return centre, torch.where(variance > 0.0, variance, 1.0).sqrt()
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
         """The records that may be reported, or an error."""

@@ -8,14 +8,16 @@ would reveal them. Limits are therefore Python numbers; tensors and arrays are r
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.values import Value
 
 
-class Bounds(ABC):
+class Bounds(Value, ABC):
     """A bounded convex set of records with ``dim`` columns."""
 
     dim: int
@@ -67,15 +69,20 @@ class Bounds(ABC):
     def _distance(self, x: Tensor) -> Tensor:
         """L2 distance of every row from the centre, float64, (n,)."""
         x = x.detach().double()
-        return (x - x.new_tensor(self.center)).norm(dim=1)
+        return (x - self.placed("center", x)).norm(dim=1)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Box(Bounds):
     """Records with ``low <= x <= high`` in every coordinate.
 
     low, high: numbers for all coordinates, with ``dim`` the number of columns, or sequences of
-    one number a column.
+    one number a column. They are kept as one number a column.
     """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    dim: int
 
     def __init__(
         self,
@@ -83,12 +90,13 @@ class Box(Bounds):
         high: float | Sequence[float],
         dim: int | None = None,
     ):
-        self.dim = _dim({"low": low, "high": high}, dim)
-        self.low, self.high = _limits("low", low, self.dim), _limits("high", high, self.dim)
-        for k, (a, b) in enumerate(zip(self.low, self.high, strict=True)):
+        dim = _dim({"low": low, "high": high}, dim)
+        lows, highs = _limits("low", low, dim), _limits("high", high, dim)
+        for k, (a, b) in enumerate(zip(lows, highs, strict=True)):
             if not a < b:
                 raise ValueError(f"low must be below high, got {a!r} and {b!r} for column {k}")
-        self.center = tuple((a + b) / 2 for a, b in zip(self.low, self.high, strict=True))
+        center = tuple((a + b) / 2 for a, b in zip(lows, highs, strict=True))
+        vars(self).update(low=lows, high=highs, dim=dim, center=center)
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -103,28 +111,33 @@ class Box(Bounds):
         return math.hypot(*self.widths)
 
     def clip(self, x: Tensor) -> Tensor:
-        return torch.maximum(torch.minimum(x, x.new_tensor(self.high)), x.new_tensor(self.low))
+        return torch.maximum(torch.minimum(x, self.placed("high", x)), self.placed("low", x))
 
     def _outside(self, x: Tensor) -> Tensor:
-        return (x < x.new_tensor(self.low)) | (x > x.new_tensor(self.high))
+        return (x < self.placed("low", x)) | (x > self.placed("high", x))
 
     def __repr__(self) -> str:
         low, high = _short(self.low), _short(self.high)
         return f"Box({low}, {high}, dim={self.dim})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Ball(Bounds):
     """Records within the L2 distance ``radius`` of ``center`` (the origin), in ``dim`` columns.
 
-    Its diameter is twice the radius.
+    Its diameter is twice the radius. The center is kept as one number a column.
     """
+
+    radius: float
+    dim: int
+    center: tuple[float, ...]
 
     def __init__(
         self, radius: float, dim: int | None = None, center: float | Sequence[float] = 0.0
     ):
-        self.radius = checks.positive("radius", checks.public("radius", radius))
-        self.dim = _dim({"center": center}, dim)
-        self.center = _limits("center", center, self.dim)
+        radius = checks.positive("radius", checks.public("radius", radius))
+        dim = _dim({"center": center}, dim)
+        vars(self).update(radius=radius, dim=dim, center=_limits("center", center, dim))
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -139,7 +152,7 @@ class Ball(Bounds):
         return 2 * self.radius
 
     def clip(self, x: Tensor) -> Tensor:
-        centre = x.new_tensor(self.center)
+        centre = self.placed("center", x)
         # Everything below rounds: aim this far inside, so that what is clipped is inside.
         scale = self.radius + max(abs(c) for c in self.center)
         radius = self.radius - 2 * self.dim**0.5 * torch.finfo(x.dtype).eps * scale

@@ -14,7 +14,8 @@ set and another where it has not, times a factor h(y), so that with y as a row o
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,11 +25,13 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
+from privgan.sinkhorn.costs import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
 ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class CategoryCost(Cost):
     """``-log(miss + (hit - miss) x.y)`` for probability rows x (n, k), rows of bits y (m, k).
 
@@ -36,27 +39,27 @@ class CategoryCost(Cost):
     the record's category.
     """
 
-    def __init__(self, hit: float, miss: float):
-        self.hit, self.miss = hit, miss
+    hit: float
+    miss: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return -self._likelihood(x, y).log()
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        return (plan / self._likelihood(x, y)) @ y * (self.miss - self.hit)
+        with full_precision():
+            return (plan / self._likelihood(x, y)) @ y * (self.miss - self.hit)
 
     def _likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.miss + (self.hit - self.miss) * (x @ y.T)
+        with full_precision():
+            return self.miss + (self.hit - self.miss) * (x @ y.T)
 
 
 class Categorical(Mechanism):
     """A channel from one of ``k`` categories to rows of ``k`` bits."""
 
+    k: int
     rates: tuple[float, float]  # of ones: of the record's own category's bit, of any other's
-
-    def __init__(self, k: int, hit: float, miss: float):
-        self.cost, self.reg = CategoryCost(hit, miss), 1.0
-        self.k = self.dim = k
+    reg = 1.0
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         refuse_sensitivity(self, sensitivity)
@@ -80,6 +83,10 @@ class Categorical(Mechanism):
     def grid(self, bins: int) -> Tensor:
         """The alphabet's one-hot rows, however many bins."""
         return torch.eye(self.k, dtype=torch.float64)
+
+    def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        """Zeros and ones: bits have no units."""
+        return reports.new_zeros(self.k), reports.new_ones(self.k)
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
         if clip:
@@ -119,26 +126,35 @@ class Categorical(Mechanism):
         """The largest log-likelihood ratio of two categories: epsilon."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class RandomizedResponse(Categorical):
     """Reports the true one of ``k`` categories with probability ``keep``, else any other alike.
 
     Warner 1965; k-ary: Kairouz, Oh, Viswanath 2014. epsilon = ln(keep (k - 1) / (1 - keep)).
     """
 
-    def __init__(self, k: int, keep: float):
-        self.k, self.keep = _alphabet(k), checks.probability("keep", keep)
-        if self.keep <= 1 / k:
+    k: int
+    keep: float
+
+    def __post_init__(self) -> None:
+        k, keep = _alphabet(self.k), checks.probability("keep", self.keep)
+        if keep <= 1 / k:
             raise ValueError(
                 f"keep must exceed 1/k = {1 / k:.6g}, where reports say nothing, got {keep!r}"
             )
-        other = (1 - self.keep) / (k - 1)
-        super().__init__(k, self.keep, other)
-        self.rates = self.keep, other
-        self.noise = f"{self.keep:.4g} true, each of the other {k - 1} categories {other:.4g}"
-        self.recovery = _recovery(self.keep, other)
+        other = (1 - keep) / (k - 1)
+        vars(self).update(
+            k=k,
+            keep=keep,
+            dim=k,
+            cost=CategoryCost(keep, other),
+            rates=(keep, other),
+            noise=f"{keep:.4g} true, each of the other {k - 1} categories {other:.4g}",
+            recovery=_recovery(keep, other),
+        )
 
     @classmethod
-    def calibrate(cls, *, epsilon: float, k: int) -> "RandomizedResponse":
+    def calibrate(cls, *, epsilon: float, k: int) -> Self:
         """The channel that is epsilon-private: keep = e^epsilon / (e^epsilon + k - 1)."""
         epsilon = checks.positive("epsilon", epsilon)
         keep = min(1 / (1 + (_alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)
@@ -159,10 +175,8 @@ class RandomizedResponse(Categorical):
     def _log_normaliser(self, y: Tensor) -> float:
         return 0.0
 
-    def _settings(self) -> dict[str, Any]:
-        return {"k": self.k, "keep": self.keep}
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class UnaryEncoding(Categorical):
     """Reports k bits: the true category's is 1 with probability ``keep``, any other with ``flip``.
 
@@ -171,20 +185,30 @@ class UnaryEncoding(Categorical):
     epsilon = ln(keep (1 - flip) / ((1 - keep) flip)).
     """
 
-    def __init__(self, k: int, keep: float, flip: float):
-        self.k, self.keep = _alphabet(k), checks.probability("keep", keep)
-        self.flip = checks.probability("flip", flip)
-        if self.flip >= self.keep:
+    k: int
+    keep: float
+    flip: float
+
+    def __post_init__(self) -> None:
+        k, keep = _alphabet(self.k), checks.probability("keep", self.keep)
+        flip = checks.probability("flip", self.flip)
+        if flip >= keep:
             raise ValueError(
                 f"flip must be below keep, or reports say nothing; got {flip!r} and {keep!r}"
             )
-        super().__init__(k, self.keep / self.flip, (1 - self.keep) / (1 - self.flip))
-        self.rates = self.keep, self.flip
-        self.noise = f"the true bit is 1 with probability {self.keep:.4g}, others {self.flip:.4g}"
-        self.recovery = _recovery(self.keep, self.flip)
+        vars(self).update(
+            k=k,
+            keep=keep,
+            flip=flip,
+            dim=k,
+            cost=CategoryCost(keep / flip, (1 - keep) / (1 - flip)),
+            rates=(keep, flip),
+            noise=f"the true bit is 1 with probability {keep:.4g}, others {flip:.4g}",
+            recovery=_recovery(keep, flip),
+        )
 
     @classmethod
-    def calibrate(cls, *, epsilon: float, k: int, symmetric: bool = False) -> "UnaryEncoding":
+    def calibrate(cls, *, epsilon: float, k: int, symmetric: bool = False) -> Self:
         """The channel that is epsilon-private: optimised, or ``symmetric`` (basic RAPPOR)."""
         half = checks.positive("epsilon", epsilon) / 2
         keep = min(1 / (1 + math.exp(-half)), NEARLY_ONE) if symmetric else 0.5
@@ -206,9 +230,6 @@ class UnaryEncoding(Categorical):
     def _log_normaliser(self, y: Tensor) -> Tensor:
         ones = y.sum(1)
         return ones * math.log(self.flip) + (self.k - ones) * math.log1p(-self.flip)
-
-    def _settings(self) -> dict[str, Any]:
-        return {"k": self.k, "keep": self.keep, "flip": self.flip}
 
 
 def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:

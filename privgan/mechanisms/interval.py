@@ -11,14 +11,16 @@ generator of points gets no gradient from it. Learn the weights of a law on a gr
 """
 
 import math
-from typing import Any
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
-from privgan.mechanisms.bounds import Bounds, Box
+from privgan.mechanisms.bounds import Box
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
 from privgan.sinkhorn.costs import Transposed
@@ -26,14 +28,17 @@ from privgan.sinkhorn.costs import Transposed
 EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class BandCost(Cost):
     """``weight`` times the number of coordinates with ``|y - stretch x| > half``.
 
     box: its intervals are scaled to [-1, 1] first. Flat in x: the gradient is zero.
     """
 
-    def __init__(self, box: Box, weight: float, stretch: float, half: float):
-        self.box, self.weight, self.stretch, self.half = box, weight, stretch, half
+    box: Box
+    weight: float
+    stretch: float
+    half: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         middles, offsets = self.stretch * to_unit(x, self.box), to_unit(y, self.box)
@@ -50,33 +55,51 @@ class BandCost(Cost):
         return _FlatTransposed(self)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class _FlatTransposed(Transposed):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Band(Mechanism):
-    """A likely band of half width ``half`` about ``stretch`` x, in reports of [-reach, reach]."""
+    """A likely band of half width ``half`` about ``stretch`` x, in reports of [-reach, reach].
 
+    coordinate_epsilon: the budget of each coordinate, nats; the record's is d times that.
+    """
+
+    coordinate_epsilon: float
+    bounds: Box = field(kw_only=True)
+    stretch: float = field(init=False)
+    half: float = field(init=False)
+    reach: float = field(init=False)
+    band_mass: float = field(init=False)
+
+    reg = 1.0
     recovery = (
         "the raw law can be recovered; learn weights on a grid of atoms (Atoms), for the cost is "
         "flat in x and a generator of points gets no gradient"
     )
 
-    def __init__(
-        self, coordinate_epsilon: float, bounds: Bounds, stretch: float, half: float, reach: float
-    ):
-        self.coordinate_epsilon, self.bounds, self.dim = coordinate_epsilon, bounds, bounds.dim
-        self.stretch, self.half, self.reach = stretch, half, reach
-        self.cost, self.reg = BandCost(bounds, coordinate_epsilon, stretch, half), 1.0
-        self.band_mass = 1 / (1 + math.exp(-coordinate_epsilon) * (reach - half) / half)
-        self.noise = (
-            f"every coordinate uniform in a band of width {half:.4g} times its interval, with "
-            f"probability {self.band_mass:.4g}, else anywhere in {reach:.4g} times it"
+    def __post_init__(self) -> None:
+        epsilon = checks.positive("coordinate_epsilon", self.coordinate_epsilon)
+        _check_box(self.bounds)
+        stretch, half, reach = self._shape(epsilon)
+        mass = 1 / (1 + math.exp(-epsilon) * (reach - half) / half)
+        vars(self).update(
+            coordinate_epsilon=epsilon,
+            dim=self.bounds.dim,
+            stretch=stretch,
+            half=half,
+            reach=reach,
+            band_mass=mass,
+            cost=BandCost(self.bounds, epsilon, stretch, half),
+            noise=f"every coordinate uniform in a band of width {half:.4g} times its interval, "
+            f"with probability {mass:.4g}, else anywhere in {reach:.4g} times it",
         )
 
     @classmethod
-    def calibrate(cls, *, epsilon: float, bounds: Box) -> "Band":
+    def calibrate(cls, *, epsilon: float, bounds: Box) -> Self:
         """The channel that is epsilon-private for the whole record: epsilon / d a coordinate."""
         _check_box(bounds)
         each = checks.positive("epsilon", epsilon) / bounds.dim
@@ -90,6 +113,11 @@ class Band(Mechanism):
 
     def coordinate_budget(self) -> Budget | None:
         return None if self.bounds.dim == 1 else Budget(pure=self.coordinate_epsilon)
+
+    @staticmethod
+    @abstractmethod
+    def _shape(epsilon: float) -> tuple[float, float, float]:
+        """``stretch``, ``half`` and ``reach`` at a coordinate's budget."""
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         def uniform() -> Tensor:
@@ -110,44 +138,41 @@ class Band(Mechanism):
         constant = y.new_full((len(y),), self.bounds.dim * band_density - volume)
         return torch.where(possible, constant, -math.inf)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"coordinate_epsilon": self.coordinate_epsilon}
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class Piecewise(Band):
     """The piecewise mechanism (Wang et al., ICDE 2019): unbiased, reports reach C > 1.
 
     coordinate_epsilon: the budget of each coordinate, nats; the record's is d times that.
     """
 
-    def __init__(self, coordinate_epsilon: float, *, bounds: Box):
-        epsilon = checks.positive("coordinate_epsilon", coordinate_epsilon)
+    @staticmethod
+    def _shape(epsilon: float) -> tuple[float, float, float]:
         reach = 1 / math.tanh(epsilon / 4)  # C = (e^(eps/2) + 1) / (e^(eps/2) - 1)
-        _check_box(bounds)
-        super().__init__(epsilon, bounds, (reach + 1) / 2, 1 / math.expm1(epsilon / 2), reach)
+        return (reach + 1) / 2, 1 / math.expm1(epsilon / 2), reach
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class SquareWave(Band):
     """The square wave mechanism (Li et al., SIGMOD 2020), made for recovering laws.
 
     coordinate_epsilon: the budget of each coordinate, nats; the record's is d times that.
     """
 
-    def __init__(self, coordinate_epsilon: float, *, bounds: Box):
-        epsilon = checks.positive("coordinate_epsilon", coordinate_epsilon)
-        _check_box(bounds)
+    @staticmethod
+    def _shape(epsilon: float) -> tuple[float, float, float]:
         # In an interval of length 1, b = (eps e^eps - e^eps + 1) / (2 e^eps (e^eps - 1 - eps)).
         half = _square_wave_width(epsilon)
-        super().__init__(epsilon, bounds, 1.0, half, 1 + half)
+        return 1.0, half, 1 + half
 
 
 def to_unit(x: Tensor, box: Box) -> Tensor:
     """The box's intervals to [-1, 1]."""
-    return (x - x.new_tensor(box.center)) / (x.new_tensor(box.widths) / 2)
+    return (x - box.placed("center", x)) / (box.placed("widths", x) / 2)
 
 
 def from_unit(x: Tensor, box: Box) -> Tensor:
-    return x.new_tensor(box.center) + x * (x.new_tensor(box.widths) / 2)
+    return box.placed("center", x) + x * (box.placed("widths", x) / 2)
 
 
 def _square_wave_width(epsilon: float) -> float:

@@ -6,50 +6,64 @@ with ``clip(A G(z))`` of generated records, so a generator still makes whole rec
 features follow the raw law. What A and the clip discard is not learned.
 """
 
-import zlib
-from typing import Any
+import hashlib
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.files import content
 from privgan.mechanisms.base import BoundsMissing, Mechanism
+from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
+from privgan.sinkhorn.costs import full_precision
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearMap(Mechanism):
     """Applies ``mechanism`` to ``clip(A x)``, clipped to the mechanism's own bounds.
 
     matrix: A, (features, columns). It must be public: components fitted to the records would
-    reveal them.
+    reveal them. It is copied, as float64 on the CPU.
     """
 
+    matrix: Tensor
+    mechanism: Mechanism
+    features: Bounds = field(init=False)  # what A x is clipped to
+
     def __init__(self, matrix: Tensor | np.ndarray, mechanism: Mechanism):
-        self.matrix = checks.as_records("matrix", matrix).detach().double().cpu()
+        matrix = checks.as_records("matrix", matrix).detach().double().cpu()
+        matrix = matrix.contiguous() + 0.0  # a copy, in which no zero is negative
         checks.instance("mechanism", mechanism, Mechanism)
         if mechanism.bounds is None:
             raise BoundsMissing(
                 f"{mechanism!r} has no bounds to clip the features to; give it public bounds="
             )
-        features, self.dim = self.matrix.shape
+        features, dim = matrix.shape
         mechanism.bounds.check_columns(features, "the features A x")
-        self.mechanism, self.features = mechanism, mechanism.bounds
-        self.cost, self.reg = mechanism.cost, mechanism.reg
-        self.noise = f"on {features} public features of {self.dim} columns: {mechanism.noise}"
-        self.recovery = (
-            f"of clip(A X) in {self.features!r}, not of X, as well as its noise allows: "
-            f"{mechanism.recovery}"
+        vars(self).update(
+            matrix=matrix,
+            mechanism=mechanism,
+            features=mechanism.bounds,
+            dim=dim,
+            cost=mechanism.cost,
+            reg=mechanism.reg,
+            noise=f"on {features} public features of {dim} columns: {mechanism.noise}",
+            recovery=f"of clip(A X) in {mechanism.bounds!r}, not of X, as well as its noise "
+            f"allows: {mechanism.recovery}",
         )
 
     @classmethod
-    def dct(cls, side: int, keep: int, mechanism: Mechanism) -> "LinearMap":
+    def dct(cls, side: int, keep: int, mechanism: Mechanism) -> Self:
         """The keep x keep lowest frequencies (orthonormal DCT-II) of side x side images."""
         return cls(low_frequencies(side, keep), mechanism)
 
     @classmethod
-    def block_average(cls, side: int, block: int, mechanism: Mechanism) -> "LinearMap":
+    def block_average(cls, side: int, block: int, mechanism: Mechanism) -> Self:
         """The means of the block x block tiles of side x side images."""
         side, block = checks.positive_int("side", side), checks.positive_int("block", block)
         if side % block:
@@ -58,7 +72,9 @@ class LinearMap(Mechanism):
         return cls(np.kron(means, means), mechanism)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mechanism.forward(self.features.clip(x @ self.matrix.T.to(x)))
+        with full_precision():
+            features = x @ self.placed("matrix", x).T
+        return self.mechanism.forward(self.features.clip(features))
 
     def heated(self, times: float) -> tuple[Cost, float]:
         return self.mechanism.heated(times)
@@ -68,6 +84,15 @@ class LinearMap(Mechanism):
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         return self.mechanism.budget(sensitivity)
+
+    def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        """The features', through the pseudo-inverse of A; unseen columns spread as others do."""
+        centre, spread = self.mechanism._location(reports)
+        back = torch.linalg.pinv(self.matrix)  # (columns, features)
+        spreads = (back.square() @ spread.square()).sqrt()
+        seen = (self.matrix != 0.0).any(0) & (spreads > 0.0)
+        usual = spreads[seen].median() if seen.any() else spread.median()
+        return back @ centre, torch.where(seen, spreads, usual)
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
         """Any record: the features are always clipped."""
@@ -84,13 +109,9 @@ class LinearMap(Mechanism):
     def _log_normaliser(self, y: Tensor) -> Tensor | float:
         return self.mechanism._log_normaliser(y)
 
-    def _settings(self) -> dict[str, Any]:
-        return {}
-
     def __repr__(self) -> str:
-        # Stands for the matrix wherever mechanisms are compared by their names.
-        digest = zlib.crc32(self.matrix.contiguous().numpy().tobytes())
-        return f"LinearMap(<{len(self.matrix)} x {self.dim}, {digest:08x}>, {self.mechanism!r})"
+        digest = hashlib.sha256(content(self.matrix)).hexdigest()[:8]
+        return f"LinearMap(<{len(self.matrix)} x {self.dim}, {digest}>, {self.mechanism!r})"
 
 
 def low_frequencies(side: int, keep: int) -> Tensor:

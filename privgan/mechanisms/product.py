@@ -1,7 +1,8 @@
 """Independent mechanisms on the columns of one record: numbers and categories in one table."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,14 +12,15 @@ from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
 
-Blocks = Sequence[tuple[slice, Cost, float]]
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockCost(Cost):
     """Sum over blocks (columns, cost, reg) of cost(x[:, columns], y[:, columns]) / reg."""
 
-    def __init__(self, blocks: Blocks):
-        self.blocks = tuple(blocks)
+    blocks: tuple[tuple[slice, Cost, float], ...]
+
+    def __init__(self, blocks: Sequence[tuple[slice, Cost, float]]):
+        vars(self).update(blocks=tuple(blocks))
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return sum(cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
@@ -36,11 +38,18 @@ class BlockCost(Cost):
         parts = [cost.gradient(x[:, s], y[:, s], plan) / reg for s, cost, reg in self.blocks]
         return torch.cat(parts, 1)
 
+    def shiftable(self, d: int) -> Tensor:
+        found = super().shiftable(d)
+        for s, cost, _ in self.blocks:
+            found[s] = cost.shiftable(len(found[s]))
+        return found
+
     @property
     def T(self) -> Cost:
         return BlockCost([(s, cost.T, reg) for s, cost, reg in self.blocks])
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Product(Mechanism):
     """Reports blocks of columns independently: ``Product((slice(0, 2), mechanism), ...)``.
 
@@ -49,17 +58,27 @@ class Product(Mechanism):
     add, each in units of its own reg.
     """
 
+    blocks: tuple[tuple[slice, Mechanism], ...]
+    reports: tuple[slice, ...] = field(init=False)  # the columns of each block's reports
+
     def __init__(self, *blocks: tuple[slice, Mechanism]):
-        self.blocks = _partition(blocks)
-        self.dim = self.blocks[-1][0].stop
-        self.reports = []  # the columns of each block's reports
-        start = 0
-        for columns, mechanism in self.blocks:
+        ordered = _partition(blocks)
+        reports, start = [], 0
+        for columns, mechanism in ordered:
             width = mechanism.report_dim(columns.stop - columns.start)
-            self.reports.append(slice(start, start + width))
+            reports.append(slice(start, start + width))
             start += width
-        self.cost, self.reg = self.heated(1.0)
-        self.noise = f"independent on {len(self.blocks)} blocks of columns"
+        recovery = (f"columns {s.start}:{s.stop}, {m.recovery}" for s, m in ordered)
+        vars(self).update(
+            blocks=ordered,
+            reports=tuple(reports),
+            dim=ordered[-1][0].stop,
+            noise=f"independent on {len(ordered)} blocks of columns",
+            recovery="the joint law can be recovered, each block as far as its own mechanism "
+            "allows: " + "; ".join(recovery),
+        )
+        cost, reg = self.heated(1.0)
+        vars(self).update(cost=cost, reg=reg)
 
     @classmethod
     def calibrate(
@@ -67,7 +86,7 @@ class Product(Mechanism):
         *blocks: tuple[slice, Callable[..., Mechanism]],
         epsilon: float,
         shares: Sequence[float] | None = None,
-    ) -> "Product":
+    ) -> Self:
         """Split a whole-record ``epsilon`` over the blocks, evenly or in proportion to ``shares``.
 
         blocks: (columns, calibrate), where ``calibrate(epsilon=...)`` makes the block's mechanism:
@@ -83,12 +102,6 @@ class Product(Mechanism):
         parts = zip(blocks, shares, strict=True)
         return cls(*((columns, make(epsilon=unit * share)) for (columns, make), share in parts))
 
-    @property
-    def recovery(self) -> str:
-        return "the joint law can be recovered, each block as far as its own mechanism allows: " + (
-            "; ".join(f"columns {s.start}:{s.stop}, {m.recovery}" for s, m in self.blocks)
-        )
-
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
 
@@ -102,6 +115,11 @@ class Product(Mechanism):
     def budget(self, sensitivity: float | None = None) -> Budget:
         refuse_sensitivity(self, sensitivity)
         return sum((mechanism.budget() for _, mechanism in self.blocks), Budget())
+
+    def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        centres, spreads = zip(*(m._location(reports[:, s]) for s, (_, m) in pairs), strict=True)
+        return torch.cat(centres), torch.cat(spreads)
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
         """``clip`` reaches the blocks that have bounds."""
@@ -130,25 +148,18 @@ class Product(Mechanism):
         }
         return words | {"whole record": in_words(self, delta)}
 
-    def _settings(self) -> dict[str, Any]:
-        return {}
-
     def __repr__(self) -> str:
         blocks = (f"(slice({s.start}, {s.stop}), {m!r})" for s, m in self.blocks)
         return f"Product({', '.join(blocks)})"
 
 
-def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> list[tuple[slice, Mechanism]]:
+def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> tuple[tuple[slice, Mechanism], ...]:
     """The blocks in column order, if they cover the columns 0, 1, ... once each."""
-    for columns, mechanism in blocks:
-        checks.instance("columns", columns, slice)
-        checks.instance("mechanism", mechanism, Mechanism)
-        if columns.step not in (None, 1) or columns.start is None or columns.stop is None:
-            raise ValueError(f"columns must be slice(start, stop) with both numbers, got {columns}")
-    blocks, covered = sorted(blocks, key=lambda block: block[0].start), 0
-    if not blocks:
+    ordered = sorted((_block(*block) for block in blocks), key=lambda block: block[0].start)
+    if not ordered:
         raise ValueError("a Product needs at least one block: (columns, mechanism)")
-    for columns, mechanism in blocks:
+    covered = 0
+    for columns, mechanism in ordered:
         if columns.start != covered or columns.stop <= columns.start:
             fault = "is in no block" if columns.start > covered else "is in two blocks"
             raise ValueError(
@@ -157,4 +168,14 @@ def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> list[tuple[slice, M
         if mechanism.dim not in (None, columns.stop - columns.start):
             raise ValueError(f"{columns} does not fit {mechanism!r}, which has {mechanism.dim}")
         covered = columns.stop
-    return blocks
+    return tuple(ordered)
+
+
+def _block(columns: slice, mechanism: Mechanism) -> tuple[slice, Mechanism]:
+    """A block whose columns are two Python integers: equal blocks are written alike."""
+    checks.instance("columns", columns, slice)
+    checks.instance("mechanism", mechanism, Mechanism)
+    if columns.step not in (None, 1) or columns.start is None or columns.stop is None:
+        raise ValueError(f"columns must be slice(start, stop) with both numbers, got {columns}")
+    start, stop = checks.integer("columns", columns.start), checks.integer("columns", columns.stop)
+    return slice(start, stop), mechanism

@@ -1,16 +1,19 @@
 """Transport costs: a pairwise matrix, and the gradient of a plan's total cost.
 
-A cost is a small stateless object with two methods. Solvers need nothing else, so a new cost
-(``-log k`` of some channel, say) only has to subclass `Cost` and write `Cost.matrix` in
-differentiable torch operations; solvers call it on tiles when the whole would not fit.
+A cost is a small value with two methods: equal costs are the same cost. Solvers need nothing else,
+so a new one (``-log k`` of some channel, say) only has to subclass `Cost` and write `Cost.matrix`
+in differentiable torch operations; solvers call it on tiles when the whole would not fit.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from privgan.values import Value
 
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
 # and cheaper than a matrix product with so short an inner dimension.
@@ -21,7 +24,7 @@ FEW = 8
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
 
 
-class Cost(ABC):
+class Cost(Value, ABC):
     """A ground cost ``c(x, y)`` between records, the rows of ``x`` and of ``y``."""
 
     # Which of the compiled loops forms this cost; None for the others.
@@ -50,24 +53,27 @@ class Cost(ABC):
             (grad,) = torch.autograd.grad(self.matrix(x, y.detach()), x, plan)
         return grad
 
+    def shiftable(self, d: int) -> Tensor:
+        """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
+        return torch.zeros(d, dtype=torch.bool)
+
     @property
     def T(self) -> "Cost":
         """The cost with its arguments swapped: ``c.T(y, x) = c(x, y)``."""
         return Transposed(self)
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({settings})"
 
-
+@dataclass(frozen=True, eq=False, repr=False)
 class Transposed(Cost):
     """``c(y, x)`` for a cost that is not symmetric."""
 
-    def __init__(self, cost: Cost):
-        self.cost = cost
+    cost: Cost
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return self.cost.matrix(y, x).T
+
+    def shiftable(self, d: int) -> Tensor:
+        return self.cost.shiftable(d)
 
     @property
     def T(self) -> Cost:
@@ -79,6 +85,8 @@ class Transposed(Cost):
 
 class _Norm(Cost):
     """A symmetric cost with loops of its own, differentiable through `Cost.gradient`."""
+
+    pointwise: int
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
@@ -103,6 +111,9 @@ class _Norm(Cost):
         columns = y.T.contiguous()
         _loops.gradient(x.contiguous(), columns, self.pointwise, plan.contiguous(), out)
         return out
+
+    def shiftable(self, d: int) -> Tensor:
+        return torch.ones(d, dtype=torch.bool)
 
     @abstractmethod
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
@@ -136,6 +147,7 @@ class _Pairwise(torch.autograd.Function):
         )
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class SquaredL2(_Norm):
     """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
 
@@ -158,7 +170,7 @@ class SquaredL2(_Norm):
         # cost is invariant under a common shift, so shift to the centre of y first.
         centre = y.mean(0)
         x, y = x - centre, y - centre
-        with _full_precision():
+        with full_precision():
             torch.addmm(x.square().sum(1)[:, None], x, y.T, alpha=-2.0, out=out)
         return out, y.square().sum(1)
 
@@ -166,10 +178,11 @@ class SquaredL2(_Norm):
         # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
         centre = y.mean(0)
         masses = (x - centre).mul_(plan.sum(1, keepdim=True))
-        with _full_precision():
+        with full_precision():
             return torch.addmm(masses, plan, y - centre, beta=2.0, alpha=-2.0)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class L1(_Norm):
     """``sum_k |x_k - y_k|``, the cost that Laplace noise asks for (p = 1).
 
@@ -199,6 +212,7 @@ class L1(_Norm):
         return torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Euclidean(_Norm):
     """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
 
@@ -226,12 +240,26 @@ def _fill_by_coordinate(
         out += term_(xk[:, None] - yk[None, :])
 
 
-class _full_precision:
-    """TensorFloat32 off inside: its 10-bit mantissa makes errors of several reg in a cost."""
+class full_precision:
+    """TensorFloat32 and bfloat16 off inside: their mantissas make errors of several reg in a cost.
+
+    Whatever switch turned them on, a device's own decides, and it can always be read. (Once it has
+    been set, reading the old ``allow_tf32`` may raise.)
+    """
+
+    before: list[tuple[Any, str]]
 
     def __enter__(self) -> None:
-        self.allowed = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = False
+        self.before = [(switch, switch.fp32_precision) for switch in _precision_switches()]
+        for switch, _ in self.before:
+            switch.fp32_precision = "ieee"
 
     def __exit__(self, *_: object) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = self.allowed
+        for switch, precision in self.before:
+            switch.fp32_precision = "none"  # as a wider switch says, which may be all there was
+            if switch.fp32_precision != precision:
+                switch.fp32_precision = precision
+
+
+def _precision_switches() -> list[Any]:
+    return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]

@@ -117,11 +117,11 @@ def test_noise_halved_behind_an_honest_density(epsilon):
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
 def test_noise_halved_openly(epsilon):
-    mutant = pg.Laplace(pg.Laplace.calibrate(epsilon=epsilon, bounds=SQUARE).scale / 2)
-    mutant.bounds = SQUARE
+    scale = pg.Laplace.calibrate(epsilon=epsilon, bounds=SQUARE).scale / 2
+    mutant = pg.Laplace(scale, bounds=SQUARE)
     assert failed(audit(mutant, epsilon)) == {"oscillation", "likelihood ratio"}
-    mutant = pg.Gaussian(pg.Gaussian.calibrate(epsilon=epsilon, delta=DELTA, bounds=DISC).sigma / 2)
-    mutant.bounds = DISC
+    sigma = pg.Gaussian.calibrate(epsilon=epsilon, delta=DELTA, bounds=DISC).sigma / 2
+    mutant = pg.Gaussian(sigma, bounds=DISC)
     assert {"hockey stick", "mu"} <= failed(audit(mutant, epsilon, DELTA))
 
 
