@@ -11,6 +11,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.generators import Generator
 from privgan.mechanisms import Mechanism
+from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
 from privgan.streams import ambient, stream
 from privgan.training.losses import Loss, Solved
@@ -80,13 +81,9 @@ class Trainer:
         self.training, self.device = training, device
         self.generator = generator.to(device)
         like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
-        mechanism = training.mechanism
-        if mechanism is not None:
-            centre, spread = (v.to(reports.dtype) for v in mechanism.location(reports))
-            generator.settle(centre, spread)
-
+        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
         kept_out = 0
-        if mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
+        if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
             kept_out = max(1, round(training.holdout * len(reports)))
         if training.keep_best and not kept_out:
             raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
@@ -96,7 +93,8 @@ class Trainer:
         if training.batch_size > len(self.rows):
             raise ValueError(
                 f"batch_size is {training.batch_size} but only {len(self.rows)} reports are there "
-                f"to train on ({len(reports)} less {kept_out} held out); lower one of the two"
+                f"to train on ({len(reports)} less {kept_out} held out); "
+                "lower batch_size or holdout"
             )
         self.epoch, self.order = -1, self.rows
 
@@ -178,6 +176,15 @@ class Trainer:
         if self.training.anneal == 1.0 or self.state.started or hotter <= 0.0:
             return self.training.loss
         return self.training.loss.heated(self.training.anneal**hotter)
+
+
+def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and spread of the records' columns, (d,), by their mechanism, else by the cost's."""
+    if training.mechanism is not None:
+        return training.mechanism.location(reports)
+    centre, variance = winsorised(some_rows(reports))
+    known = training.loss.shiftable(len(centre)) & (variance > 0)
+    return torch.where(known, centre, 0.0), torch.where(known, variance.sqrt(), 1.0)
 
 
 def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
