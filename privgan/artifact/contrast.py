@@ -23,7 +23,7 @@ class SinkhornDivergence(EntropicLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         between = self._coupled(x, y, a)
-        within = self._coupled(x, x, a, b=a)
+        within = self._coupled(x, x, a, a)
         target = self._coupled(y, y, None)
         parts = between, within, target
         return Value(

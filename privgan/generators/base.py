@@ -137,32 +137,38 @@ class Units(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
 
 
+class Bounded(nn.Module):
+    """Any numbers to numbers between ``low`` and ``high``, which are public, by a sigmoid."""
+
+    def __init__(self, low: float, high: float):
+        super().__init__()
+        if not low < high:
+            raise ValueError(f"bounds must be (low, high) with low < high, got {(low, high)}")
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.low + (self.high - self.low) * torch.sigmoid(x)
+
+    def settle(self, centre: Tensor, spread: Tensor) -> None:
+        """Nothing: the bounds say what is to be known of the units."""
+
+
+def output(dim: int, bounds: tuple[float, float] | None) -> Units | Bounded:
+    """The last step of a network with ``dim`` outputs."""
+    return Units(dim) if bounds is None else Bounded(*bounds)
+
+
 def structure(module: nn.Module) -> Plain:
     """What a module is beside its tensors: its parts' classes and their plain settings."""
-    return [
-        [name, type(part).__qualname__, _settings(part)] for name, part in module.named_modules()
-    ]
-
-
-def _settings(part: nn.Module) -> list[list[Plain]]:
     plain = (bool, int, float, str, tuple, list, slice, type(None))
-    return [
-        [name, to_plain(value)]
-        for name, value in sorted(vars(part).items())
-        if not name.startswith("_") and name != "training" and isinstance(value, plain)
-    ]
-
-
-def limits(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    if bounds is not None and not bounds[0] < bounds[1]:
-        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds}")
-    return bounds
-
-
-def within(bounds: tuple[float, float], x: Tensor) -> Tensor:
-    """Any numbers to numbers between the bounds."""
-    low, high = bounds
-    return low + (high - low) * torch.sigmoid(x)
+    found: dict[str, Plain] = {}
+    for name, part in module.named_modules():
+        settings: dict[str, Plain] = {"class": type(part).__qualname__}
+        for key, value in vars(part).items():
+            if not key.startswith("_") and key != "training" and isinstance(value, plain):
+                settings[key] = to_plain(value)
+        found[name] = settings
+    return found
 
 
 def invert(p: Tensor, u: Tensor) -> Tensor:

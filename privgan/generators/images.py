@@ -8,12 +8,10 @@ from torch import Tensor, nn
 from privgan import checks
 from privgan.generators.base import (
     Generator,
-    Units,
     evaluating,
     invert,
-    limits,
+    output,
     seeded,
-    within,
 )
 from privgan.streams import stream
 
@@ -45,7 +43,7 @@ class ConvDecoder(Generator):
             raise ValueError(f"side must be a multiple of 4, got {side}")
         self.side, self.channels, self.seed = side, channels, seed
         self.hidden = checks.positive_int("hidden", hidden)
-        self.out_dim, self.bounds = side**2, limits(bounds)
+        self.out_dim, self.bounds = side**2, bounds
         coarse, half = channels * (side // 4) ** 2, max(1, channels // 2)
         with seeded(seed):
             self.net = nn.Sequential(
@@ -57,15 +55,13 @@ class ConvDecoder(Generator):
                 nn.ConvTranspose2d(half, 1, 4, stride=2, padding=1),
                 nn.Flatten(),
             )
-        self.units = Units(side**2) if bounds is None else None
+        self.output = output(side**2, bounds)
 
     def forward(self, z: Tensor) -> Tensor:
-        x = self.net(z)
-        return self.units(x) if self.bounds is None else within(self.bounds, x)
+        return self.output(self.net(z))
 
     def settle(self, centre: Tensor, spread: Tensor) -> None:
-        if self.units is not None:
-            self.units.settle(centre, spread)
+        self.output.settle(centre, spread)
 
 
 class Labelled(Generator):
@@ -86,11 +82,11 @@ class Labelled(Generator):
                 f"the decoder has {decoder.latent_dim} latents, {k} of which are the class; "
                 "give it more"
             )
-        prior = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
-        if prior.shape != (k,) or not (prior >= 0).all() or abs(prior.sum().item() - 1) > 1e-4:
-            raise ValueError(f"prior must be {k} probabilities that sum to 1, got {prior.tolist()}")
+        p = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
+        if p.shape != (k,) or not (p >= 0).all() or abs(p.sum().item() - 1) > 1e-4:
+            raise ValueError(f"prior must be {k} probabilities that sum to 1, got {p.tolist()}")
         self.prior: Tensor
-        self.register_buffer("prior", prior)
+        self.register_buffer("prior", p)
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         z = self.decoder.latent(n, generator, even=even)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, Units, invert, limits, seeded, within
+from privgan.generators.base import Generator, Units, invert, output, seeded
 
 
 class Linear(Generator):
@@ -65,7 +65,7 @@ class MLP(Generator):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
-        self.bounds = limits(bounds)
+        self.bounds = bounds
         self.categories = _blocks(categories, out_dim)
         self.norm, self.seed = norm, seed
         if isinstance(hidden, int):
@@ -84,7 +84,7 @@ class MLP(Generator):
         self.net = nn.Sequential(*layers)
         self.basis: Tensor | None
         self.register_buffer("basis", None if basis is None else basis.float().clone())
-        self.units = Units(out_dim) if bounds is None else None
+        self.output = output(out_dim, bounds)
         if basis is not None and basis.shape[1] != out_dim:
             raise ValueError(f"basis has {basis.shape[1]} columns for out_dim = {out_dim}")
 
@@ -96,12 +96,11 @@ class MLP(Generator):
         x = self.net(z)
         if self.basis is not None:
             x = x @ self.basis
-        numbers = self.units(x) if self.bounds is None else within(self.bounds, x)
+        numbers = self.output(x)
         return _replaced(numbers, [(s, x[:, s].softmax(1).to(numbers)) for s in self.categories])
 
     def settle(self, centre: Tensor, spread: Tensor) -> None:
-        if self.units is not None:
-            self.units.settle(centre, spread)
+        self.output.settle(centre, spread)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return _replaced(x, [(s, _one_of(x[:, s], generator)) for s in self.categories])

@@ -1,5 +1,6 @@
 """Fitting a generator to reports: seeded, resumable, and honest about every step's solve."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def fit(
     _check_output(generator, loss, reports)
     identity = training.identity() if checkpoint else {}
     if checkpoint:  # before the generator takes its place and units from device and reports
-        identity |= {"generator": digest([structure(generator), *generator.state_dict().items()])}
+        weights = list(generator.state_dict().items())
+        identity |= {"generator": digest([json.dumps(structure(generator)), weights])}
         identity |= {"reports": digest(reports)}
 
     trainer = Trainer(training, generator, reports, _device(device))

@@ -104,9 +104,11 @@ class EntropicLoss(Loss):
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         return self._coupled(x, y, a)
 
-    def _coupled(self, x: Tensor, y: Tensor, a: Tensor | None, **more: Any) -> SinkhornResult:
-        settings = {"tol": self.tol, "max_iter": self.max_iter}
-        return solve_samples(x, y, self.cost, self.reg, a, **settings, **more)
+    def _coupled(
+        self, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None = None
+    ) -> SinkhornResult:
+        tol, max_iter = self.tol, self.max_iter
+        return solve_samples(x, y, self.cost, self.reg, a, b, tol=tol, max_iter=max_iter)
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)

@@ -153,12 +153,13 @@ class State:
             index, _, name = key.partition(" ")
             slots.setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": about["groups"]})
-        columns = {k: part("history")[k].tolist() for k, _ in COLUMNS}
+        for name, column in part("history").items():
+            setattr(self.history, name, column.tolist())
+        for name in ("nll", "information"):
+            setattr(self.history, name, [tuple(pair) for pair in about["history"][name]])
         films = [(int(step), rows.tolist()) for step, rows in part("snapshot").items()]
-        earlier = about["history"] | {"device": self.history.device}
-        for pairs in ("nll", "information"):
-            earlier[pairs] = [tuple(pair) for pair in earlier[pairs]]
-        self.history = History(**columns, snapshots=sorted(films), **earlier)
+        self.history.snapshots = sorted(films)
+        self.history.seconds = about["history"]["seconds"]
         self.step, self.started = about["step"], about["started"]
         if steps > (before := about["identity"]["steps"]):
             self.started = before

@@ -45,8 +45,8 @@ class Training:
             self._set("mechanism", self.loss.mechanism)
         for name in ("steps", "batch_size"):
             self._set(name, checks.positive_int(name, getattr(self, name)))
-        points = max(1, self.batch_size // 4) if self.generated is None else self.generated
-        self._set("generated", checks.positive_int("generated", points))
+        if self.generated is not None:
+            self._set("generated", checks.positive_int("generated", self.generated))
         self._set("seed", checks.integer("seed", self.seed))
         for name in ("lr", "anneal"):
             self._set(name, checks.positive(name, getattr(self, name)))
@@ -60,12 +60,17 @@ class Training:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
+    @property
+    def points(self) -> int:
+        """Generated points a step: a quarter of the reports, unless said otherwise."""
+        return max(1, self.batch_size // 4) if self.generated is None else self.generated
+
     def identity(self) -> dict[str, Any]:
         """Every field in plain types; losses and mechanisms by a digest of their own fields."""
         known = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("loss", "mechanism"):
             known[name] = {"says": repr(known[name]), "digest": digest(known[name])}
-        return known | {"snapshots": list(self.snapshots)}
+        return known | {"generated": self.points, "snapshots": list(self.snapshots)}
 
 
 class Trainer:
@@ -105,7 +110,7 @@ class Trainer:
         self.origin = self.origin.to(device)
         self.unit = training.loss.unit(self.reports[:1000])
         average = copy.deepcopy(generator) if training.average else None
-        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr)
+        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
         self.pending: list[tuple[Tensor, Solved]] = []
 
@@ -117,7 +122,7 @@ class Trainer:
         loss, y = self._loss(), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
-            x, a = self.generator.batch(training.generated, latents, even=training.even)
+            x, a = self.generator.batch(training.points, latents, even=training.even)
             made = (loss.forward(x) - self.origin).to(y.dtype)
             solved = loss.between(made, y, a)
             self.state.optimizer.zero_grad(set_to_none=True)

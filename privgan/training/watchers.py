@@ -39,7 +39,8 @@ class HeldOut:
 
     def __call__(self, trainer: Trainer, solved: Solved) -> None:
         training, state = trainer.training, trainer.state
-        if not len(self.reports) or not (trainer.done or state.step % self.every == 0):
+        due = trainer.done or state.step % self.every == 0
+        if training.mechanism is None or not len(self.reports) or not due:
             return
         x = _records(trainer, POINTS, "evaluation")
         if not x.isfinite().all():
