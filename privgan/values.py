@@ -37,7 +37,7 @@ class Value:
     def __repr__(self) -> str:
         shown = []
         for name, argument in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name, ...)  # an ellipsis for what was not kept
+            value = vars(self).get(name, ...)  # an ellipsis for what was not kept
             if argument.kind is argument.VAR_POSITIONAL:
                 shown += [repr(entry) for entry in value]
             elif _key(value) != _key(argument.default):

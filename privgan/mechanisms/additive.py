@@ -20,7 +20,7 @@ from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
 from privgan.streams import stream
 
-DRAWS = 8192  # of the noise, to know its spread by
+DRAWS = 4096  # of the noise, to know its spread by
 LEAST = 0.04  # of the reports' variance is the records', however much of it noise explains
 
 
