@@ -49,7 +49,7 @@ class Value:
 
         It is taken to each device once, and handed out again: do not write to it.
         """
-        cache = vars(self).setdefault(PLACED, {})
+        cache: dict[Any, Tensor] = vars(self).setdefault(PLACED, {})
         key = name, like.dtype, like.device
         if key not in cache:
             with torch.inference_mode(False):  # a tensor made within it is no use to autograd
