@@ -23,12 +23,13 @@ def as_float_tensor(name: str, value: Any) -> Tensor:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"{name} must be a numeric tensor or array: {error}") from None
-    if value.dtype not in FLOATS:
+    tensor: Tensor = value
+    if tensor.dtype not in FLOATS:
         raise TypeError(
-            f"{name} has dtype {str(value.dtype).removeprefix('torch.')}; "
+            f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}; "
             "convert it to float32 or float64"
         )
-    return value
+    return tensor
 
 
 def check_finite(name: str, value: Tensor, what: str = "entry") -> None:
@@ -50,16 +51,16 @@ def check_finite(name: str, value: Tensor, what: str = "entry") -> None:
 
 def as_records(name: str, value: Any) -> Tensor:
     """``value`` as finite records: a float tensor (n, d) with at least one row and column."""
-    value = as_float_tensor(name, value)
-    if value.ndim != 2:
+    records = as_float_tensor(name, value)
+    if records.ndim != 2:
         raise ValueError(
-            f"{name} has shape {tuple(value.shape)}; records are (n, d), one row each"
-            + (f": use {name}.reshape(-1, 1) for scalars" if value.ndim == 1 else "")
+            f"{name} has shape {tuple(records.shape)}; records are (n, d), one row each"
+            + (f": use {name}.reshape(-1, 1) for scalars" if records.ndim == 1 else "")
         )
-    if value.numel() == 0:
-        raise ValueError(f"{name} is empty: shape {tuple(value.shape)}; give at least one record")
-    check_finite(name, value, "row")
-    return value
+    if records.numel() == 0:
+        raise ValueError(f"{name} is empty: shape {tuple(records.shape)}; give at least one record")
+    check_finite(name, records, "row")
+    return records
 
 
 def as_pair(name_x: str, x: Any, name_y: str, y: Any) -> tuple[Tensor, Tensor]:

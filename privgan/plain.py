@@ -29,7 +29,8 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
-        return value.item()
+        number: Plain = value.item()
+        return number
     if isinstance(value, tuple | list):
         return [to_plain(entry, tensors) for entry in value]
     if isinstance(value, slice):
@@ -55,7 +56,7 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
 
 
 def from_plain(
-    value: Plain, kinds: tuple[type, ...], tensors: Mapping[str, Tensor] | None = None
+    value: Plain, kinds: tuple[type[Any], ...], tensors: Mapping[str, Tensor] | None = None
 ) -> Any:
     """The inverse of `to_plain`; objects must be of one of ``kinds``. Lists return as tuples.
 
@@ -65,29 +66,30 @@ def from_plain(
         return tuple(from_plain(entry, kinds, tensors) for entry in value)
     if not isinstance(value, dict):
         return value
-    if "slice" in value:
-        return slice(*value["slice"])
-    if "tensor" in value:
+    parts: dict[str, Any] = value
+    if "slice" in parts:
+        return slice(*parts["slice"])
+    if "tensor" in parts:
         if tensors is not None:
-            return tensors[value["tensor"]]
-        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+            return tensors[parts["tensor"]]
+        return torch.tensor(parts["tensor"], dtype=getattr(torch, parts["dtype"]))
     known = {cls.__name__: cls for kind in kinds for cls in _subclasses(kind)}
-    name = value["object"]
+    name = parts["object"]
     if name not in known:
         raise ValueError(
             f"{name!r} is no known {' or '.join(kind.__name__ for kind in kinds)}; if it is your "
             "own, import its module first"
         )
     cls = known[name]
-    arguments = {k: from_plain(entry, kinds, tensors) for k, entry in value["arguments"].items()}
-    positional = []
+    arguments = {k: from_plain(entry, kinds, tensors) for k, entry in parts["arguments"].items()}
+    positional: list[Any] = []
     for key, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             positional = list(arguments.pop(key))
     try:
         return cls(*positional, **arguments)
     except TypeError as error:
-        raise ValueError(f"{name} cannot be made from {value['arguments']}: {error}") from None
+        raise ValueError(f"{name} cannot be made from {parts['arguments']}: {error}") from None
 
 
 def digest(value: Any) -> str:
@@ -103,5 +105,5 @@ def digest(value: Any) -> str:
     return found.hexdigest()
 
 
-def _subclasses(kind: type) -> list[type]:
+def _subclasses(kind: type[Any]) -> list[type[Any]]:
     return [kind] + [cls for child in kind.__subclasses__() for cls in _subclasses(child)]

@@ -37,7 +37,7 @@ class Value:
     def __repr__(self) -> str:
         shown = []
         for name, argument in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, name, ...)  # an ellipsis for what was not kept
+            value = vars(self).get(name, ...)  # an ellipsis for what was not kept
             if argument.kind is argument.VAR_POSITIONAL:
                 shown += [repr(entry) for entry in value]
             elif _key(value) != _key(argument.default):
@@ -49,7 +49,7 @@ class Value:
 
         It is taken to each device once, and handed out again: do not write to it.
         """
-        cache = vars(self).setdefault(PLACED, {})
+        cache: dict[Any, Tensor] = vars(self).setdefault(PLACED, {})
         key = name, like.dtype, like.device
         if key not in cache:
             with torch.inference_mode(False):  # a tensor made within it is no use to autograd

@@ -85,14 +85,14 @@ def epsilon_figure(delta: float) -> Figure:
     def figure(tpr: np.ndarray, fpr: np.ndarray) -> np.ndarray:
         above = np.maximum(tpr - delta, 0.0)
         with np.errstate(divide="ignore"):
-            return np.log(above) - np.log(fpr)
+            return np.asarray(np.log(above) - np.log(fpr))
 
     return figure
 
 
 def mu_figure(tpr: np.ndarray, fpr: np.ndarray) -> np.ndarray:
     """The mean difference, in standard deviations, at which a Gaussian has these two rates."""
-    return ndtri(tpr) - ndtri(fpr)
+    return np.asarray(ndtri(tpr) - ndtri(fpr))
 
 
 def _bounds(

@@ -65,9 +65,9 @@ def _corners(box: Box) -> Tensor:
     else:
         signs = np.random.default_rng(box.dim).integers(0, 2, (CORNERS, box.dim))
     ends = np.stack([np.zeros(box.dim), np.ones(box.dim)])
-    signs = torch.as_tensor(np.unique(np.concatenate([ends, signs]), axis=0)).bool()
-    inner = signs.any(1) & ~signs.all(1)
-    corners = torch.where(signs[inner], high, low)
+    above = torch.as_tensor(np.unique(np.concatenate([ends, signs]), axis=0)).bool()
+    inner = above.any(1) & ~above.all(1)
+    corners = torch.where(above[inner], high, low)
     return torch.cat([low[None], high[None], corners])
 
 

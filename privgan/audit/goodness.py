@@ -4,7 +4,9 @@ The cost, the budget and the matched loss all follow from the density, so a samp
 from another law breaks promise and recovery at once.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,9 +103,10 @@ class _Extreme(TorchDispatchMode):
         super().__init__()
         self.low = low
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
         name = func.overloadpacket
         if name in (torch.ops.aten.rand, torch.ops.aten.rand_like):
             return out.fill_(0.0 if self.low else 1.0 - torch.finfo(out.dtype).eps / 2)
@@ -131,7 +134,11 @@ def _across(rng: np.random.Generator, d: int) -> np.ndarray:
     return np.outer(_signs(rng, 2), _signs(rng, d)).ravel()
 
 
-FAMILIES = (partial(_few, coordinates=1), partial(_few, coordinates=2), _across)
+FAMILIES: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (
+    partial(_few, coordinates=1),
+    partial(_few, coordinates=2),
+    _across,
+)
 
 
 def _ranks(

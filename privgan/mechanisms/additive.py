@@ -20,7 +20,7 @@ from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
 from privgan.streams import stream
 
-DRAWS = 8192  # of the noise, to know its spread by
+DRAWS = 4096  # of the noise, to know its spread by
 LEAST = 0.04  # of the reports' variance is the records', however much of it noise explains
 
 
@@ -33,8 +33,8 @@ class Additive(Mechanism):
     norm: str
 
     def __post_init__(self) -> None:
-        bounds = check_bounds(self.bounds)
-        vars(self).update(dim=None if bounds is None else bounds.dim)
+        check_bounds(self.bounds)
+        vars(self).update(dim=None if self.bounds is None else self.bounds.dim)
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         return self._budget(sensitivity_of(self, self.norm, sensitivity))
@@ -80,7 +80,6 @@ class Gaussian(Additive):
     bounds: Bounds | None = field(default=None, kw_only=True)
 
     norm = "l2"
-    cost = SquaredL2()
     recovery = (
         "the raw law can be recovered, but detail finer than sigma only at logarithmic rates: "
         "the reports needed grow exponentially in (sigma / detail)^2"
@@ -91,6 +90,7 @@ class Gaussian(Additive):
         sigma = checks.positive("sigma", self.sigma)
         vars(self).update(
             sigma=sigma,
+            cost=SquaredL2(),
             reg=checks.positive("2 sigma^2", 2.0 * sigma**2),  # may underflow
             noise=f"normal, standard deviation {sigma:.4g} on every coordinate",
         )
@@ -133,14 +133,13 @@ class Laplace(Additive):
     bounds: Bounds | None = field(default=None, kw_only=True)
 
     norm = "l1"
-    cost = L1()
     recovery = "the raw law can be recovered; detail finer than the scale at polynomial rates"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         scale = checks.positive("scale", self.scale)
         noise = f"Laplace, scale {scale:.4g} on every coordinate"
-        vars(self).update(scale=scale, reg=scale, noise=noise)
+        vars(self).update(scale=scale, cost=L1(), reg=scale, noise=noise)
 
     @classmethod
     def calibrate(
@@ -182,7 +181,6 @@ class EuclideanLaplace(Additive):
     bounds: Bounds | None = field(default=None, kw_only=True)
 
     norm = "l2"
-    cost = Euclidean()
     recovery = "the raw law can be recovered; detail finer than the scale at polynomial rates"
 
     def __post_init__(self) -> None:
@@ -192,7 +190,7 @@ class EuclideanLaplace(Additive):
             f"in a random direction, to a Gamma(d) distance of scale {scale:.4g}; "
             f"{1 / scale:.4g} nats for every unit of distance between two records"
         )
-        vars(self).update(scale=scale, reg=scale, noise=noise)
+        vars(self).update(scale=scale, cost=Euclidean(), reg=scale, noise=noise)
 
     @classmethod
     def calibrate(
@@ -214,7 +212,7 @@ class EuclideanLaplace(Additive):
         n = shape[0]
         radius = torch.empty(shape, dtype=dtype).exponential_(generator=generator).sum(1)
         direction = torch.randn(shape, dtype=dtype, generator=generator)
-        length = direction.norm(dim=1).clamp_min(torch.finfo(dtype).tiny)
+        length: Tensor = direction.norm(dim=1).clamp_min(torch.finfo(dtype).tiny)
         return direction * (self.scale * radius / length).reshape(n, 1)
 
     def _log_normaliser(self, y: Tensor) -> float:

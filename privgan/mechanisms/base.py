@@ -14,7 +14,7 @@ apply the mechanism": when P is the raw law.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -180,11 +180,10 @@ class BoundsMissing(ValueError):
     """A budget was asked of a mechanism whose records are not known to be bounded."""
 
 
-def check_bounds(bounds: Any) -> Bounds | None:
-    """``bounds`` as they came, if they are bounds or None."""
+def check_bounds(bounds: Bounds | None) -> None:
+    """Raise TypeError for what are neither bounds nor None."""
     if bounds is not None:
         checks.instance("bounds", bounds, Bounds)
-    return bounds
 
 
 def sensitivity_of(mechanism: Mechanism, norm: str, sensitivity: float | None) -> float:
@@ -203,13 +202,14 @@ def calibration(
     norm: str, sensitivity: float | None, bounds: Bounds | None
 ) -> tuple[float, Bounds | None]:
     """The sensitivity to calibrate to, from exactly one of a number and bounds."""
-    if (sensitivity is None) == (bounds is None):
+    if sensitivity is not None and bounds is None:
+        return checks.positive("sensitivity", checks.public("sensitivity", sensitivity)), None
+    if sensitivity is not None or bounds is None:
         raise TypeError(
             f"pass exactly one of sensitivity= (a public {norm.upper()} diameter) and bounds="
         )
-    if sensitivity is not None:
-        return checks.positive("sensitivity", checks.public("sensitivity", sensitivity)), None
-    return diameter(check_bounds(bounds), norm), bounds
+    check_bounds(bounds)
+    return diameter(bounds, norm), bounds
 
 
 def diameter(bounds: Bounds, norm: str) -> float:

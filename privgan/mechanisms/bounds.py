@@ -69,7 +69,8 @@ class Bounds(Value, ABC):
     def _distance(self, x: Tensor) -> Tensor:
         """L2 distance of every row from the centre, float64, (n,)."""
         x = x.detach().double()
-        return (x - self.placed("center", x)).norm(dim=1)
+        distance: Tensor = (x - self.placed("center", x)).norm(dim=1)
+        return distance
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -59,7 +59,6 @@ class Categorical(Mechanism):
 
     k: int
     rates: tuple[float, float]  # of ones: of the record's own category's bit, of any other's
-    reg = 1.0
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         refuse_sensitivity(self, sensitivity)
@@ -148,6 +147,7 @@ class RandomizedResponse(Categorical):
             keep=keep,
             dim=k,
             cost=CategoryCost(keep, other),
+            reg=1.0,
             rates=(keep, other),
             noise=f"{keep:.4g} true, each of the other {k - 1} categories {other:.4g}",
             recovery=_recovery(keep, other),
@@ -202,6 +202,7 @@ class UnaryEncoding(Categorical):
             flip=flip,
             dim=k,
             cost=CategoryCost(keep / flip, (1 - keep) / (1 - flip)),
+            reg=1.0,
             rates=(keep, flip),
             noise=f"the true bit is 1 with probability {keep:.4g}, others {flip:.4g}",
             recovery=_recovery(keep, flip),

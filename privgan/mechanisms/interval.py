@@ -75,7 +75,6 @@ class Band(Mechanism):
     reach: float = field(init=False)
     band_mass: float = field(init=False)
 
-    reg = 1.0
     recovery = (
         "the raw law can be recovered; learn weights on a grid of atoms (Atoms), for the cost is "
         "flat in x and a generator of points gets no gradient"
@@ -94,6 +93,7 @@ class Band(Mechanism):
             reach=reach,
             band_mass=mass,
             cost=BandCost(self.bounds, epsilon, stretch, half),
+            reg=1.0,
             noise=f"every coordinate uniform in a band of width {half:.4g} times its interval, "
             f"with probability {mass:.4g}, else anywhere in {reach:.4g} times it",
         )

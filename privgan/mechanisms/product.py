@@ -23,11 +23,13 @@ class BlockCost(Cost):
         vars(self).update(blocks=tuple(blocks))
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return sum(cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
+        parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
+        return sum(parts, x.new_zeros(()))
 
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         """The blocks' own reduced costs: a wide block's may be much smaller than its cost."""
-        total, offset = storage.zero_(), 0.0
+        total = storage.zero_()
+        offset: Tensor | float = 0.0
         for s, cost, reg in self.blocks:
             part, own = cost.reduced_in(x[:, s], y[:, s], storage.new_empty(storage.shape))
             total.add_(part, alpha=1 / reg)
@@ -110,7 +112,7 @@ class Product(Mechanism):
         return BlockCost([(reports, *m.heated(times)) for reports, (_, m) in pairs]), 1.0
 
     def report_dim(self, d: int) -> int:
-        return self.reports[-1].stop
+        return int(self.reports[-1].stop)
 
     def budget(self, sensitivity: float | None = None) -> Budget:
         refuse_sensitivity(self, sensitivity)

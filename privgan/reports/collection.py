@@ -120,5 +120,5 @@ def simulate(
 ) -> Reports:
     """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are."""
     checks.instance("mechanism", mechanism, Mechanism)
-    values = mechanism.privatize(x, seed=seed, clip=clip)
-    return Reports(checks.as_float_tensor("x", values), mechanism, simulation=True)
+    values = mechanism.privatize(checks.as_float_tensor("x", x), seed=seed, clip=clip)
+    return Reports(values, mechanism, simulation=True)

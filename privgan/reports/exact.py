@@ -113,7 +113,7 @@ def release(
 
 def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
     # Exact types: a subclass may draw something else than its parent's noise.
-    if type(mechanism) in (Gaussian, Laplace):
+    if type(mechanism) is Gaussian or type(mechanism) is Laplace:
         return _additive(dp, mechanism, x)
     if type(mechanism) is RandomizedResponse:
         return _category(dp, mechanism, x)
@@ -136,8 +136,8 @@ def _additive(dp: ModuleType, mechanism: Gaussian | Laplace, x: Tensor) -> tuple
             "bounds of its records"
         )
     d = mechanism.bounds.dim
-    laplace = type(mechanism) is Laplace
-    scale = mechanism.scale if laplace else mechanism.sigma
+    laplace = isinstance(mechanism, Laplace)
+    scale = mechanism.scale if isinstance(mechanism, Laplace) else mechanism.sigma
     distance = mechanism.bounds.l1_diameter() if laplace else mechanism.bounds.l2_diameter()
     k = math.floor(math.log2(min(scale, distance / d))) - FINE
     domain = dp.vector_domain(dp.atom_domain(T=float, nan=False), size=d)

@@ -90,7 +90,8 @@ class _Norm(Cost):
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-            return _Pairwise.apply(x, y, self)
+            matrix: Tensor = _Pairwise.apply(x, y, self)
+            return matrix
         return self.matrix_in(x, y, x.detach().new_empty((len(x), len(y))))
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
@@ -209,7 +210,8 @@ class L1(_Norm):
             _loops.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
             return out
         # cdist's own backward: for p = 1 it needs only the signs, not the distances.
-        return torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
+        gradient: Tensor = torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
+        return gradient
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -262,4 +264,5 @@ class full_precision:
 
 
 def _precision_switches() -> list[Any]:
-    return [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    backends: Any = torch.backends  # whose stubs know of neither
+    return [backends.cuda.matmul, backends.mkldnn.matmul]

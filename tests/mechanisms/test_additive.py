@@ -60,6 +60,21 @@ def test_privatize_keeps_type_and_leaves_the_global_generator_alone(mech, law):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.parametrize("seed", [0, 7, None])
+@each
+def test_noise_is_not_the_data_of_the_same_seed(mech, law, seed):
+    """Nor a shift or a scaling of it: whatever drew the data, the noise has its own stream."""
+    torch.manual_seed(0 if seed is None else seed)
+    x = torch.randn(4000, 1)
+    own = torch.Generator().manual_seed(0 if seed is None else seed)
+    others = [x, torch.empty(4000, 1).exponential_(generator=own)]
+    others.append(torch.rand(4000, 1, generator=own.manual_seed(own.initial_seed())))
+    for data in others:
+        noise = mech.privatize(data, seed=seed) - data
+        for a, b in ((noise, data), (noise.abs(), data), (noise.abs(), data.abs())):
+            assert torch.corrcoef(torch.cat([a, b], 1).T)[0, 1].abs() < 5 / 4000**0.5
+
+
 def test_laplace_is_finite_over_as_many_draws_as_there_are_float32_uniforms():
     noise = pg.Laplace(1.0).privatize(torch.zeros(2**13, 2**12), seed=0)
     assert torch.isfinite(noise).all()

@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import privgan as pg
+from privgan.mechanisms.categorical import CategoryCost
+from privgan.mechanisms.interval import BandCost
+from privgan.mechanisms.product import BlockCost
 from privgan.sinkhorn import L1, Cost, Euclidean, SquaredL2
+from privgan.sinkhorn.costs import Transposed, full_precision
 
 COSTS = {"sqeuclidean": SquaredL2(), "cityblock": L1(), "euclidean": Euclidean()}
 
@@ -81,15 +87,115 @@ def test_storage_given_is_used(cost, d):
     assert torch.equal(out, cost.matrix(x, y))
 
 
-@pytest.mark.parametrize("cost", COSTS.values(), ids=repr)
-def test_tensor_float_32_is_off_inside_and_restored(cost):
-    before = torch.backends.cuda.matmul.allow_tf32
+def precisions():
+    return (torch.backends.cuda.matmul.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision)
+
+
+class Products(TorchDispatchMode):
+    """Notes the precision at which every matrix product is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.found.append(precisions())
+        return func(*args, **(kwargs or {}))
+
+
+def set_new():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+def set_old():
     torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def set_all():
+    torch.backends.fp32_precision = "tf32"
+
+
+def set_one_of_them():
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+SWITCHES = [set_new, set_old, set_all, set_one_of_them]
+SWITCHES.append(lambda: torch.set_float32_matmul_precision("medium"))
+
+
+def reset():
+    torch.backends.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    for switch in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+        switch.fp32_precision = "none"
+
+
+@pytest.fixture(params=SWITCHES)
+def lowered(request):
+    """Matrix products allowed in low precision, by each of torch's switches."""
+    reset()
+    request.param()
+    yield
+    reset()
+
+
+MAP = pg.LinearMap(torch.ones(2, 30), pg.Laplace(1.0, bounds=pg.Box(0.0, 1.0, dim=2)))
+PLAN = torch.ones(4, 3, dtype=torch.float64)
+MATMULS = {
+    "matrix": lambda x, y: SquaredL2().matrix(x, y),
+    "gradient": lambda x, y: SquaredL2().gradient(x, y, PLAN),
+    "reduced": lambda x, y: SquaredL2().reduced_in(x, y, PLAN.clone()),
+    "euclidean": lambda x, y: Euclidean().matrix(x, y),
+    "category": lambda x, y: CategoryCost(0.5, 0.1).matrix(x.abs(), y.abs()),
+    "category gradient": lambda x, y: CategoryCost(0.5, 0.1).gradient(x.abs(), y.abs(), PLAN),
+    "map": lambda x, y: MAP.forward(x),
+}
+
+
+@pytest.mark.parametrize("use", MATMULS.values(), ids=MATMULS)
+def test_matrix_products_are_in_full_precision_and_the_switches_as_before(use, lowered):
+    x, y, before = points(4, 30, 0), points(3, 30, 1), precisions()
+    assert set(before) != {"ieee"}
+    with Products() as products:
+        use(x, y)
+    assert products.found
+    assert set(products.found) == {("ieee", "ieee")}
+    assert precisions() == before
+
+
+def test_a_wider_switch_still_rules_afterwards():
+    reset()
     try:
-        cost.matrix(points(4, 30, 0), points(3, 30, 1))
-        assert torch.backends.cuda.matmul.allow_tf32
+        for precision in ("tf32", "ieee"):
+            torch.backends.fp32_precision = precision
+            with full_precision():
+                pass
+            assert torch.backends.cuda.matmul.fp32_precision == precision
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        reset()
+
+
+def test_shiftable_columns_are_those_in_which_no_cost_changes():
+    rows = torch.eye(3, dtype=torch.float64)
+    x, y = torch.cat([points(3, 3, 0), rows], 1), torch.cat([points(3, 3, 1), rows], 1)
+    blocks = BlockCost(
+        [
+            (slice(0, 1), L1(), 2.0),
+            (slice(1, 3), BlockCost([(slice(None, 1), SquaredL2(), 0.5)]), 1.0),
+            (slice(3, 6), CategoryCost(0.5, 0.1), 1.0),
+        ]
+    )
+    for cost in (*COSTS.values(), Lopsided(), blocks, blocks.T, Transposed(blocks)):
+        found = cost.shiftable(6)
+        assert found.dtype == torch.bool
+        shift = torch.where(found, 7.0, 0.0)
+        assert torch.allclose(cost.matrix(x + shift, y + shift), cost.matrix(x, y))
+    assert L1().shiftable(2).tolist() == [True, True]
+    assert blocks.shiftable(6).tolist() == [True, True, False, False, False, False]
+    assert not Lopsided().shiftable(2).any()
+    assert not BandCost(pg.Box(0.0, 1.0, dim=2), 1.0, 1.0, 0.2).T.shiftable(2).any()
 
 
 @pytest.mark.parametrize("cost", COSTS.values(), ids=repr)
