@@ -87,4 +87,4 @@ def _replaced(file: bytes, old: str, new: str) -> bytes:
 
 def content(tensor: Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor of any type, without a copy."""
-    return memoryview(tensor.flatten().view(torch.uint8).numpy())
+    return tensor.flatten().view(torch.uint8).numpy().data

@@ -65,21 +65,22 @@ def from_plain(
         return tuple(from_plain(entry, kinds, tensors) for entry in value)
     if not isinstance(value, dict):
         return value
-    if "slice" in value:
-        return slice(*value["slice"])
-    if "tensor" in value:
+    said: dict[str, Any] = value
+    if "slice" in said:
+        return slice(*said["slice"])
+    if "tensor" in said:
         if tensors is not None:
-            return tensors[value["tensor"]]
-        return torch.tensor(value["tensor"], dtype=getattr(torch, value["dtype"]))
+            return tensors[said["tensor"]]
+        return torch.tensor(said["tensor"], dtype=getattr(torch, said["dtype"]))
     known = {cls.__name__: cls for kind in kinds for cls in _subclasses(kind)}
-    name = value["object"]
+    name = said["object"]
     if name not in known:
         raise ValueError(
             f"{name!r} is no known {' or '.join(kind.__name__ for kind in kinds)}; if it is your "
             "own, import its module first"
         )
     cls = known[name]
-    arguments = {k: from_plain(entry, kinds, tensors) for k, entry in value["arguments"].items()}
+    arguments = {k: from_plain(entry, kinds, tensors) for k, entry in said["arguments"].items()}
     positional = []
     for key, parameter in inspect.signature(cls).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -87,7 +88,7 @@ def from_plain(
     try:
         return cls(*positional, **arguments)
     except TypeError as error:
-        raise ValueError(f"{name} cannot be made from {value['arguments']}: {error}") from None
+        raise ValueError(f"{name} cannot be made from {said['arguments']}: {error}") from None
 
 
 def digest(value: Any) -> str:
@@ -104,4 +105,5 @@ def digest(value: Any) -> str:
 
 
 def _subclasses(kind: type) -> list[type]:
-    return [kind] + [cls for child in kind.__subclasses__() for cls in _subclasses(child)]
+    children: list[type] = kind.__subclasses__()
+    return [kind, *(cls for child in children for cls in _subclasses(child))]

@@ -1,5 +1,8 @@
 """Losses to hold the matched one against: their minimiser is the law of the reports."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import ot
 import torch
@@ -19,11 +22,9 @@ class SinkhornDivergence(EntropicLoss):
 
     def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x = self.forward(x)
-        settings = {"tol": self.tol, "max_iter": self.max_iter}
-        between = solve_samples(x, y, self.cost, self.reg, a, **settings)
-        within = solve_samples(x, x, self.cost, self.reg, a, a, **settings)
-        target = solve_samples(y, y, self.cost, self.reg, **settings)
-        parts = between, within, target
+        same = {"cost": self.cost, "reg": self.reg, "tol": self.tol, "max_iter": self.max_iter}
+        solve = partial(solve_samples, **same)
+        parts = between, within, target = solve(x, y, a=a), solve(x, x, a=a, b=a), solve(y, y)
         return Value(
             between.value - (within.value + target.value) / 2,
             converged=all(part.converged for part in parts),
@@ -55,7 +56,7 @@ class _ExactTransport(torch.autograd.Function):
     """<P, C> at POT's optimal P, uniform on y; gradients hold P, and its potentials, fixed."""
 
     @staticmethod
-    def forward(ctx, x, y, a, cost):
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, cost: Cost) -> tuple[Tensor, bool]:
         with torch.no_grad():
             matrix = cost.matrix(x, y)
         weights = a.detach().double().cpu().numpy()
@@ -74,7 +75,7 @@ class _ExactTransport(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
         x, y, plan, potential = ctx.saved_tensors
         need_x, need_y, need_a = ctx.needs_input_grad[:3]
         return (
