@@ -1,6 +1,5 @@
 """Losses to hold the matched one against: their minimiser is the law of the reports."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.sinkhorn import Cost, solve_samples
+from privgan.sinkhorn import Cost, SinkhornResult, solve_samples
 from privgan.training.losses import EntropicLoss, Loss, Value
 
 
@@ -22,9 +21,12 @@ class SinkhornDivergence(EntropicLoss):
 
     def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x = self.forward(x)
-        same = {"cost": self.cost, "reg": self.reg, "tol": self.tol, "max_iter": self.max_iter}
-        solve = partial(solve_samples, **same)
-        parts = between, within, target = solve(x, y, a=a), solve(x, x, a=a, b=a), solve(y, y)
+
+        def solve(x: Tensor, y: Tensor, *weights: Tensor | None) -> SinkhornResult:
+            limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter}
+            return solve_samples(x, y, self.cost, self.reg, *weights, **limits)
+
+        parts = between, within, target = solve(x, y, a), solve(x, x, a, a), solve(y, y)
         return Value(
             between.value - (within.value + target.value) / 2,
             converged=all(part.converged for part in parts),
