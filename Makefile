@@ -25,6 +25,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 STAMPS := $(NOTEBOOKS:%=build/$(SCALE)-%.stamp)
 INTO := $(if $(filter smoke,$(SCALE)),build/smoke,figures)
 CORES := $(shell getconf _NPROCESSORS_ONLN)
+TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))  # each takes a gigabyte
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
@@ -54,12 +55,13 @@ build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privg
 	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.artifact.run run $* --scale $(SCALE) --into $(INTO)
 
 test: lint
-	$(PY) -m pytest tests
-	$(PY) -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks
+	OMP_NUM_THREADS=$$(($(CORES) / $(TESTERS))) $(PY) -m pytest -n $(TESTERS) --dist loadscope \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks tests
 
 lint: $(ENV)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 lab: $(ENV)
 	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks
@@ -86,5 +88,5 @@ env: $(ENV)
 	@touch $@
 
 clean:
-	rm -rf build .pytest_cache .ruff_cache .hypothesis figures/.*.stage figures/*.failed.ipynb
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis figures/.*.stage figures/*.failed.ipynb
 	find privgan tests notebooks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,11 +1,13 @@
-"""nbval leaves out the notebooks whose data cannot be had, and says so."""
+"""How nbval runs the notebooks: one kernel each, over sockets, without those that lack data."""
 
+import contextlib
 import os
 from pathlib import Path
 
+import nbval.kernel
 import yaml
 
-from privgan import data
+from privgan.artifact import data, run
 
 if os.environ.get("PRIVGAN_DATA_DIR"):  # kernels run in this folder, pytest perhaps elsewhere
     os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
@@ -25,3 +27,12 @@ def pytest_report_header():
     if collect_ignore:
         return f"not run, for want of MNIST: {', '.join(collect_ignore)}\n{reason}"
     return None
+
+
+# Kernels that start side by side would race for ports.
+open_sockets = contextlib.ExitStack()
+nbval.kernel.KernelManager = open_sockets.enter_context(run.sockets(nbval.kernel.KernelManager))
+
+
+def pytest_unconfigure():
+    open_sockets.close()

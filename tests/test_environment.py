@@ -1,6 +1,9 @@
 """One source of versions: the lock, environment.yml and what is installed agree."""
 
+import ast
+import json
 import re
+import sys
 import tomllib
 from importlib import metadata
 from itertools import chain
@@ -19,7 +22,15 @@ PINS = [
 HERE = [pin for pin in PINS if pin.marker is None or pin.marker.evaluate()]
 LOCK = {pin.name: str(pin.specifier).removeprefix("==") for pin in HERE}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKED = {re.sub(r"[-_.]+", "-", name).lower() for name in LOCK}
+
+
+def plain(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+LOCKED = {plain(name) for name in LOCK}
+DECLARED = PROJECT["optional-dependencies"] | {"library": PROJECT["dependencies"]}
+BY_EXTRA = {e: {plain(Requirement(d).name) for d in ds} for e, ds in DECLARED.items()}
 
 
 @pytest.mark.parametrize("name", LOCK)
@@ -28,11 +39,64 @@ def test_installed_version_is_the_locked_one(name):
 
 
 def test_the_lock_holds_every_declared_dependency():
-    extras = PROJECT["optional-dependencies"]
-    declared = [*PROJECT["dependencies"], *chain.from_iterable(extras.values())]
-    names = {re.split(r"[^A-Za-z0-9_.-]", d)[0].lower() for d in declared}
-    assert names <= LOCKED
+    assert set(BY_EXTRA) == {"artifact", "dev", "gpu", "release", "library"}
+    assert set().union(*BY_EXTRA.values()) <= LOCKED
     assert {"jupyterlab", "papermill", "torch", "pot", "matplotlib", "nbval"} <= LOCKED
+
+
+def test_the_lock_holds_all_that_its_packages_ask_for():
+    for name in LOCK:
+        asked = map(Requirement, metadata.requires(name) or ())
+        asked = [r for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})]
+        missing = {plain(r.name) for r in asked} - LOCKED
+        # torch's build for CUDA brings its own, each of one exact version
+        missing = {m for m in missing if not (name == "torch" and m.startswith(("nvidia", "cuda")))}
+        assert not missing, f"{name} asks for {missing}"
+
+
+def sources(*patterns):
+    """The Python in files of the repository; a notebook's code cells count as one."""
+    for path in chain.from_iterable(ROOT.glob(pattern) for pattern in patterns):
+        if path.suffix == ".py":
+            yield path.read_text()
+        else:
+            cells = json.loads(path.read_text())["cells"]
+            yield "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+def imported(*patterns):
+    """The distributions that sources import, wherever in them."""
+    modules = set()
+    for tree in map(ast.parse, sources(*patterns)):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules.add(node.module)
+    tops = {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"privgan"}
+    ours = {path.stem for path in ROOT.glob("tests/*/*.py")} | {"benchmarks", "tests"}
+    homes = metadata.packages_distributions()
+    return {plain(homes[top][0]) for top in tops - ours}
+
+
+def test_the_library_imports_what_it_installs_and_no_more():
+    folders = [f.name for f in (ROOT / "privgan").iterdir() if f.is_dir() and f.name != "artifact"]
+    found = imported("privgan/*.py", *(f"privgan/{name}/*.py" for name in folders))
+    assert found - BY_EXTRA["release"] - BY_EXTRA["gpu"] == BY_EXTRA["library"]
+
+
+def test_the_extras_bring_what_is_imported_with_them():
+    there = BY_EXTRA["library"] | BY_EXTRA["artifact"]
+    assert imported("privgan/artifact/*.py", "notebooks/*.ipynb") <= there
+    assert imported("tests/**/*.py", "notebooks/*.py") <= set().union(*BY_EXTRA.values())
+
+
+def test_benchmarks_add_to_the_lock_and_repeat_none_of_it():
+    lines = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+    assert "-r ../requirements.lock" in lines
+    added = [Requirement(line) for line in lines if not line.startswith(("#", "-r"))]
+    assert all([s.operator for s in pin.specifier] == ["=="] for pin in added)
+    assert not {plain(pin.name) for pin in added} & LOCKED
 
 
 def test_every_pin_is_exact():
@@ -63,4 +127,5 @@ def test_version_is_said_once_the_same():
     import privgan
 
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert privgan.__version__ == PROJECT["version"] == citation["version"]
+    assert "version" in PROJECT["dynamic"]  # read from privgan/_version.py
+    assert privgan.__version__ == citation["version"] == metadata.version("privgan")

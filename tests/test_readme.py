@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from privgan.artifact.run import claims_table
+from privgan.artifact.claims import claims_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

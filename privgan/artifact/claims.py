@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from privgan._version import __version__
 from privgan.files import write_atomically
 
 
@@ -78,6 +79,44 @@ def verdict(claims: Iterable[Claim]) -> str:
     if not all(c.passed for c in claims) and not os.environ.get("PRIVGAN_STAND_IN"):
         raise AssertionError("a claim is outside its tolerance\n" + table)
     return table
+
+
+def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
+    """Claims, verdicts and seconds from the JSON files of ``names`` in ``folder``.
+
+    The last column says which version of the package made them, and whether it is an older one.
+    """
+    rows = []
+    for name in names:
+        content = json.loads((folder / f"{name}.json").read_text())
+        label = name + (f" ({content['stand_in']})" if content["stand_in"] else "")
+        seconds = f"{content['seconds']:.0f}"
+        version = content["privgan"]
+        made_by = version if version == __version__ else f"{version}, older"
+        rows += [
+            (
+                label,
+                claim["claim"],
+                claim["predicted"],
+                f"{claim['measured']:.3g}",
+                claim["tolerance"],
+                claim["verdict"],
+                seconds,
+                made_by,
+            )
+            for claim in content["claims"]
+        ]
+    columns = "notebook claim predicted measured tolerance verdict seconds privgan"
+    header = tuple(columns.split())
+    if markdown:
+        lines = [header, ("---",) * len(header), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
+    lines = [header, tuple("-" * w for w in widths), *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -82,20 +82,21 @@ def curve(shape: str | np.ndarray | Sequence[Sequence[float]]) -> Callable[..., 
     ends = np.concatenate([start, start + step])
     low, high = ends.min(0), ends.max(0)
     scale = 2 / (high - low).max()
-    start, step = (torch.from_numpy(scale * v).float() for v in (start - (low + high) / 2, step))
+    starts, steps = (torch.from_numpy(scale * v).float() for v in (start - (low + high) / 2, step))
     share = torch.from_numpy(length / length.sum())
 
     def draw(n: int, *, seed: int) -> Tensor:
         generator = _generator(n, seed)
         piece = share.multinomial(n, replacement=True, generator=generator)
-        return start[piece] + torch.rand((n, 1), generator=generator) * step[piece]
+        return starts[piece] + torch.rand((n, 1), generator=generator) * steps[piece]
 
     return draw
 
 
 def _outline(text: str) -> np.ndarray:
     """The outline of a text as corners, (k, 2), with a row of NaN after each closed line."""
-    from matplotlib.textpath import FontProperties, TextPath
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
 
     if not text.strip():  # matplotlib fails on a text without ink
         return np.empty((0, 2))

@@ -15,9 +15,9 @@ from privgan import checks
 def w2(x: Tensor, y: Tensor) -> float:
     """Exact Wasserstein-2 distance between two samples (n, d), (m, d), in data units (POT)."""
     x, y = (checks.as_records(name, v).detach().double().cpu() for name, v in (("x", x), ("y", y)))
-    x, y = (v.numpy() for v in checks.as_pair("x", x, "y", y))
-    weights = np.full(len(x), 1.0 / len(x)), np.full(len(y), 1.0 / len(y))
-    return math.sqrt(max(ot.emd2(*weights, ot.dist(x, y), numItermax=5_000_000), 0.0))
+    points = [v.numpy() for v in checks.as_pair("x", x, "y", y)]
+    weights = [np.full(len(v), 1.0 / len(v)) for v in points]
+    return math.sqrt(max(ot.emd2(*weights, ot.dist(*points), numItermax=5_000_000), 0.0))
 
 
 def w2_draws(x: Tensor, y: Tensor, n: int) -> np.ndarray:

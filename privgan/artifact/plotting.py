@@ -57,8 +57,8 @@ def use_style() -> None:
 
 def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -> None:
     """Scatter 2D points (n, 2) in a role's colour, over [-limit, limit]^2, equal scales."""
-    xy = points.detach().cpu().numpy()
-    ax.scatter(*xy.T, s=1.5, c=ROLES[role].colour, linewidths=0, alpha=0.6, rasterized=True)
+    x, y = points.detach().cpu().numpy().T
+    ax.scatter(x, y, s=1.5, c=ROLES[role].colour, linewidths=0, alpha=0.6, rasterized=True)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
 

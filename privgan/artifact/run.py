@@ -4,14 +4,16 @@
     python -m privgan.artifact.run refresh NAME
     python -m privgan.artifact.run summary NAME ... [--scale paper|smoke] [--into DIR]
 
-A notebook runs in a hidden staging folder inside its destination. Only when every cell has
-succeeded do its files move out of it, the executed notebook last; a failed or killed run
-leaves the destination as it was, and is not stamped as done. Trainings checkpoint into
-``build/`` under a hash of the sources and parameters, so a killed run takes up where it
+A notebook runs in a hidden staging folder inside its destination, by one process at a time. Only
+when every cell has succeeded do its files move out of it; a run that fails or is killed before
+leaves the results there as they were. The old numbers go before the first file moves and the new
+ones come last, so that no picture ever lies beside another run's numbers. Trainings checkpoint
+into ``build/`` under a hash of the sources and parameters, so a killed run takes up where it
 stopped. A stamp in ``build/`` tells Make that a notebook is done, and under which name.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -20,16 +22,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import yaml
+from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 
 from privgan._version import __version__
 from privgan.artifact import data
+from privgan.artifact.claims import claims_table
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -37,17 +42,46 @@ NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 SCALES = NOTEBOOKS / "scales.yaml"
 CELL_TIMEOUT = 3600  # seconds; a hung cell must not hang a build for ever
+LONGEST_FOLDER = 60  # bytes; a socket's whole path must stay below about 100 everywhere
 
 
-def ipc_manager(folder: str) -> type[AsyncKernelManager]:
-    """A kernel manager that talks over sockets in ``folder``: parallel kernels race for ports."""
+@contextlib.contextmanager
+def sockets(manager: type[Any]) -> Iterator[type[Any]]:
+    """A kind of kernel ``manager`` that talks over sockets in a temporary folder of its own.
 
-    class IPCKernelManager(AsyncKernelManager):
-        def __init__(self, **kwargs: Any):
-            super().__init__(**kwargs)
+    Kernels started side by side race for TCP ports; here they cannot meet. A temporary folder
+    whose name is too long for a socket's gives way to /tmp.
+    """
+    usual = tempfile.gettempdir()
+    short = usual if len(os.fsencode(usual)) <= LONGEST_FOLDER else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="privgan-", dir=short) as folder:
+
+        def __init__(self: Any, **kwargs: Any) -> None:
+            manager.__init__(self, **kwargs)
             self.transport, self.ip = "ipc", f"{folder}/k"
 
-    return IPCKernelManager
+        yield type(manager.__name__, (manager,), {"__init__": __init__})
+
+
+@contextlib.contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Let one process at a time make ``output``; end another with a sentence that says who does.
+
+    The system frees the lock of a process that dies.
+    """
+    place = hashlib.sha256(os.fsencode(output)).hexdigest()[:12]
+    holder = BUILD / "locks" / f"{output.name}-{place}"
+    _make_folder(holder.parent)
+    try:
+        with FileLock(holder, timeout=0):
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder.write_text(f"process {os.getpid()}, since {now}")
+            yield
+    except Timeout:
+        raise SystemExit(
+            f"{output} is being made by {holder.read_text() or 'another process'}; wait until it "
+            "is done, or end it"
+        ) from None
 
 
 def template_parameters(template: Path) -> dict[str, Any]:
@@ -73,15 +107,36 @@ def check_parameters(given: dict[str, Any], defaults: dict[str, Any], source: st
             raise ValueError(
                 f"{source}: unknown parameter {name!r}; the template has {', '.join(defaults)}"
             )
-        default = defaults[name]
-        if isinstance(default, float) and type(value) is int:
-            continue
-        if type(value) is not type(default):
-            hint = " (in YAML write 1.0e-3, not 1e-3)" if isinstance(value, str) else ""
-            raise TypeError(
-                f"{source}: parameter {name!r} is {value!r}, a {type(value).__name__}; the "
-                f"template's is {default!r}, a {type(default).__name__}{hint}"
-            )
+        _check_kind(name, value, [defaults[name]], source)
+
+
+def _check_kind(name: str, value: Any, examples: list[Any], source: str) -> None:
+    """``value`` is of a kind with one of ``examples``, entry by entry in lists and mappings."""
+    kinds = {type(example) for example in examples}
+    fits = type(value) in kinds or (type(value) is int and float in kinds)
+    number = isinstance(value, str) and _reads_as_number(value)
+    # An empty list in the template leaves open what its entries are, but not that.
+    if number if not examples else not fits:
+        found = [f"'{name}' is {value!r}, a {type(value).__name__}"]
+        found += [f"the template's is {e!r}, a {type(e).__name__}" for e in examples[:1]]
+        hint = " (in YAML write 1.0e-3, not 1e-3)" if number else ""
+        raise TypeError(f"{source}: parameter {'; '.join(found)}{hint}")
+    if isinstance(value, list):
+        inside = [entry for example in examples if type(example) is list for entry in example]
+        for place, entry in enumerate(value):
+            _check_kind(f"{name}[{place}]", entry, inside, source)
+    elif isinstance(value, dict):
+        inside = [v for example in examples if type(example) is dict for v in example.values()]
+        for key, entry in value.items():
+            _check_kind(f"{name}[{key}]", entry, inside, source)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
@@ -109,45 +164,58 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
 
     os.environ["PRIVGAN_STAND_IN"] = stand_in or ""  # claims are then reported, not enforced
     stage = into / f".{output}.stage"
-    checkpoints = BUILD / "checkpoints" / f"{output}-{_fingerprint(template, given)}"
-    shutil.rmtree(stage, ignore_errors=True)  # what a killed run left
-    for folder in (stage, checkpoints):
-        _make_folder(folder)
-    parameters = given | {
-        "name": output,
-        "out_dir": os.path.relpath(stage, NOTEBOOKS),
-        "checkpoint_dir": os.path.relpath(checkpoints, NOTEBOOKS),
-    }
-    executed = stage / f"{output}.ipynb"
-    failed = into / f"{output}.failed.ipynb"
-    failed.unlink(missing_ok=True)
-    started = time.perf_counter()
-    try:
-        execute(template, executed, parameters)
-    except Exception as error:  # a cell's, a dead kernel's, a timeout, a full disk
-        if executed.exists():
-            os.replace(executed, failed)
-        kept = f"; what it did is in {failed}" if failed.exists() else ""
-        raise SystemExit(f"{type(error).__name__}: {error}\n{name} failed{kept}") from None
-    _add_timing(stage / f"{output}.json", time.perf_counter() - started, scale, stand_in)
-    for made in sorted(stage.iterdir(), key=lambda file: file.suffix == ".ipynb"):
-        os.replace(made, into / made.name)
-    stage.rmdir()
-    shutil.rmtree(checkpoints)
-    if not overrides and into == (BUILD / "smoke" if scale == "smoke" else ROOT / "figures"):
-        write_atomically(_stamp(scale, name), output + "\n")
+    work = _fingerprint(template, given | {"into": os.path.relpath(into, ROOT)})
+    checkpoints = BUILD / "checkpoints" / f"{output}-{work}"
+    _make_folder(into)
+    with alone(into / output):
+        shutil.rmtree(stage, ignore_errors=True)  # what a killed run left
+        for folder in (stage, checkpoints):
+            _make_folder(folder)
+        parameters = given | {
+            "name": output,
+            "out_dir": os.path.relpath(stage, NOTEBOOKS),
+            "checkpoint_dir": os.path.relpath(checkpoints, NOTEBOOKS),
+        }
+        executed = stage / f"{output}.ipynb"
+        failed = into / f"{output}.failed.ipynb"
+        failed.unlink(missing_ok=True)
+        started = time.perf_counter()
+        try:
+            execute(template, executed, parameters)
+        except Exception as error:  # a cell's, a dead kernel's, a timeout, a full disk
+            if executed.exists():
+                os.replace(executed, failed)
+            kept = f"; what it did is in {failed}" if failed.exists() else ""
+            raise SystemExit(f"{type(error).__name__}: {error}\n{name} failed{kept}") from None
+        _add_timing(stage / f"{output}.json", time.perf_counter() - started, scale, stand_in)
+        _publish(stage, into, output)
+        shutil.rmtree(checkpoints)
+        if not overrides and into == (BUILD / "smoke" if scale == "smoke" else ROOT / "figures"):
+            write_atomically(_stamp(scale, name), output + "\n")
     print(claims_table(into, [output]))
+
+
+def _publish(stage: Path, into: Path, output: str) -> None:
+    """Move what a run made to where it belongs; see the top of this file for the order."""
+    last = [f"{output}.json", f"{output}.ipynb"]
+    for name in reversed(last):
+        (into / name).unlink(missing_ok=True)
+    pictures = sorted(made.name for made in stage.iterdir() if made.name not in last)
+    for name in [*pictures, *last]:
+        os.replace(stage / name, into / name)
+    stage.rmdir()
 
 
 def refresh(name: str) -> None:
     """Re-run a template in place with its own parameters: the reference that nbval holds."""
     template = NOTEBOOKS / f"{name}.ipynb"
     part = NOTEBOOKS / f"{name}.part.ipynb"
-    try:
-        execute(template, part, {})
-        os.replace(part, template)
-    finally:
-        part.unlink(missing_ok=True)
+    with alone(template):
+        try:
+            execute(template, part, {})
+            os.replace(part, template)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -155,7 +223,7 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
     if os.environ.get("PRIVGAN_DATA_DIR"):  # the kernel runs in another folder
         os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
-    with tempfile.TemporaryDirectory(prefix="privgan-") as sockets:
+    with sockets(AsyncKernelManager) as manager:
         papermill.execute_notebook(
             str(template),
             str(output),
@@ -165,7 +233,7 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
             progress_bar=sys.stderr.isatty(),
             execution_timeout=CELL_TIMEOUT,
             record_timing=False,
-            kernel_manager_class=ipc_manager(sockets),
+            kernel_manager_class=manager,
         )
     notebook = nbformat.read(output, as_version=4)
     notebook.metadata.pop("papermill", None)
@@ -174,7 +242,7 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
         cell.metadata.pop("execution", None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    nbformat.write(notebook, output)
+    write_atomically(output, nbformat.writes(notebook) + "\n")
 
 
 def summary(names: list[str], scale: str, into: Path) -> str:
@@ -188,44 +256,6 @@ def summary(names: list[str], scale: str, into: Path) -> str:
         if output != name
     ]
     return "\n\n".join(lines)
-
-
-def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
-    """Claims, verdicts and seconds from the JSON files of ``names`` in ``folder``.
-
-    The last column says which version of the package made them, and whether it is an older one.
-    """
-    rows = []
-    for name in names:
-        content = json.loads((folder / f"{name}.json").read_text())
-        label = name + (f" ({content['stand_in']})" if content["stand_in"] else "")
-        seconds = f"{content['seconds']:.0f}"
-        version = content["privgan"]
-        made_by = version if version == __version__ else f"{version}, older"
-        rows += [
-            (
-                label,
-                claim["claim"],
-                claim["predicted"],
-                f"{claim['measured']:.3g}",
-                claim["tolerance"],
-                claim["verdict"],
-                seconds,
-                made_by,
-            )
-            for claim in content["claims"]
-        ]
-    header = ("notebook", "claim", "predicted", "measured", "tolerance", "verdict", "seconds")
-    header = (*header, "privgan")
-    if markdown:
-        lines = [header, ("---",) * len(header), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
-    lines = [header, tuple("-" * w for w in widths), *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def _mapping(text: str, source: str) -> dict[str, Any]:

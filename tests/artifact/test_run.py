@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,16 +18,29 @@ from privgan.artifact import run as runner
 PARAMETERS = """
 rate = 1.0
 steps = 10
+rates = [0.5]
+weights = {"fine": 0.1}
+corners = [[0, 0], [0, 1.5]]
+extra = []
 dataset = "mnist"
 name = "toy"
 out_dir = "../out"
 checkpoint_dir = ""
 """
-WORK = """
+RECORD = """
 from pathlib import Path
 from privgan.artifact.claims import Claim, record
 Path(out_dir, name + ".png").write_bytes(dataset.encode())
 record(f"{out_dir}/{name}.json", [Claim("toy", "1", rate, high=2.0)], steps=steps)
+"""
+# What RECORD does, without the seconds that importing torch takes.
+WORK = """
+import json
+from pathlib import Path
+Path(out_dir, name + ".png").write_bytes(dataset.encode())
+claim = {"claim": "toy", "predicted": "1", "measured": rate, "tolerance": "<= 2", "verdict": "PASS"}
+content = {"claims": [claim], "numbers": {"steps": steps}, "machine": {}}
+Path(out_dir, name + ".json").write_text(json.dumps(content))
 """
 
 
@@ -59,6 +73,7 @@ def run(project, scale="paper", **overrides):
 
 
 def test_run_leaves_results_a_stamp_and_nothing_else(project, capsys):
+    template(project, RECORD)
     figures = run(project)
     assert {p.name for p in figures.iterdir()} == {"toy.ipynb", "toy.json", "toy.png"}
     content = json.loads((figures / "toy.json").read_text())
@@ -93,7 +108,7 @@ def test_a_failure_keeps_the_old_results_and_what_it_did(project):
     assert not (project / "build" / "paper-toy.stamp").exists()
 
 
-KILLED = """
+APART = """
 import sys
 from pathlib import Path
 from privgan.artifact import run as runner
@@ -104,14 +119,20 @@ runner.run("toy", "paper", root / "figures", {})
 """
 
 
+def run_apart(project, marker):
+    """Another process that makes the notebook, once it has made ``marker``."""
+    process = subprocess.Popen([sys.executable, "-c", APART, str(project)])
+    deadline = time.monotonic() + 60
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
 def test_a_killed_run_leaves_nothing_that_looks_finished(project):
     marker = project / "started"
     wait = f"import time; Path({str(marker)!r}).touch(); time.sleep(60)"
     template(project, WORK, wait)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(project)])
-    deadline = time.monotonic() + 60
-    while not marker.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    process = run_apart(project, marker)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert marker.exists()
@@ -122,6 +143,76 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(project):
     template(project, WORK)
     assert (run(project) / "toy.ipynb").exists()
     assert not (project / "figures" / ".toy.stage").exists()
+
+
+def test_a_second_run_is_told_who_makes_the_first_and_touches_nothing_of_it(project):
+    marker, go_on = project / "started", project / "go on"
+    wait = f"import time\nfrom pathlib import Path\nPath({str(marker)!r}).touch()\n"
+    wait += f"while not Path({str(go_on)!r}).exists():\n    time.sleep(0.05)"
+    template(project, wait, WORK)
+    process = run_apart(project, marker)
+    try:
+        with pytest.raises(
+            SystemExit, match=rf"figures/toy is being made by process {process.pid},"
+        ):
+            run(project)
+    finally:
+        go_on.touch()
+        status = process.wait(60)
+    assert status == 0
+    assert {p.name for p in (project / "figures").iterdir()} == {"toy.ipynb", "toy.json", "toy.png"}
+
+
+def test_runs_into_two_folders_share_no_checkpoints(project):
+    template(project, WORK, "print(checkpoint_dir)")
+    printed = set()
+    for folder in ("one", "two"):
+        runner.run("toy", "paper", project / folder, {})
+        cells = nbformat.read(project / folder / "toy.ipynb", as_version=4).cells
+        printed.add(cells[-1].outputs[0].text)
+    assert len(printed) == 2
+
+
+def test_a_kill_among_the_moves_leaves_no_picture_beside_another_runs_numbers(project, monkeypatch):
+    into = project / "figures"
+    new = {"toy.png": "new", "toy_more.pdf": "new", "toy.json": "new", "toy.ipynb": "new"}
+    moves = 0
+
+    def killed_at(k):
+        def replace(source, target):
+            nonlocal moves
+            if moves == k:
+                raise KeyboardInterrupt
+            moves += 1
+            os.rename(source, target)
+
+        return replace
+
+    for k in range(len(new) + 1):
+        moves = 0
+        for folder, word in ((into, "old"), (stage := into / ".toy.stage", "new")):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in new:
+                (folder / name).write_text(word)
+        monkeypatch.setattr(runner.os, "replace", killed_at(k))
+        if k < len(new):
+            with pytest.raises(KeyboardInterrupt):
+                runner._publish(stage, into, "toy")
+        else:
+            runner._publish(stage, into, "toy")
+        there = {p.name: p.read_text() for p in into.glob("toy*")}
+        numbers = [there[name] for name in ("toy.json", "toy.ipynb") if name in there]
+        assert all(word == "new" for word in numbers)
+        assert not numbers or there.items() >= (new.items() - {("toy.ipynb", "new")})
+    assert there == new
+
+
+def test_a_long_temporary_folder_gives_way_to_a_short_one(project, monkeypatch):
+    deep = project / ("a" * 60) / ("b" * 60)
+    deep.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert (run(project) / "toy.json").exists()
+    assert list(deep.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,6 +226,23 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(project):
         ),
         (TypeError, "'steps' is 2.0, a float; the template's is 10, a int", {"steps": 2.0}),
         (TypeError, "'steps' is True, a bool", {"steps": True}),
+        (
+            TypeError,
+            r"'rates\[1\]' is '1e-3', a str; the template's is 0\.5, a float .*write 1\.0e-3",
+            {"rates": [1.0, "1e-3"]},
+        ),
+        (
+            TypeError,
+            r"'weights\[fine\]' is '1e-3', a str; .*1\.0e-3",
+            {"weights": {"fine": "1e-3"}},
+        ),
+        (TypeError, r"'corners\[1\]\[0\]' is '1e0', a str", {"corners": [[0, 1], ["1e0", 2.0]]}),
+        (TypeError, r"'extra\[0\]' is '1e-3', a str \(in YAML", {"extra": ["1e-3"]}),
+        (
+            TypeError,
+            r"'rates' is 0\.5, a float; the template's is \[0\.5\], a list",
+            {"rates": 0.5},
+        ),
     ],
 )
 def test_parameters_are_checked_before_anything_runs(project, error, message, overrides):
@@ -144,7 +252,8 @@ def test_parameters_are_checked_before_anything_runs(project, error, message, ov
 
 
 def test_an_integer_may_stand_for_a_float(project):
-    assert (run(project, rate=2) / "toy.json").exists()
+    given = {"rate": 2, "rates": [1, 0.1], "weights": {"coarse": 1}, "extra": ["a", 3]}
+    assert (run(project, **given) / "toy.json").exists()
 
 
 def test_stand_in_data_has_its_own_name_and_spares_the_real_results(project, monkeypatch, capsys):

@@ -90,9 +90,9 @@ def test_settings_are_checked(name):
 
 def test_losses_describe_themselves_in_full():
     assert repr(pg.EntropicLoss(L1(), 0.1 + 0.2)) == (
-        "EntropicLoss(L1(), reg=0.30000000000000004, tol=0.01, max_iter=500)"
+        "EntropicLoss(cost=L1(), reg=0.30000000000000004, tol=0.01, max_iter=500, mechanism=None)"
     )
-    assert repr(contrast.ExactLoss(L1())) == "ExactLoss(L1())"
+    assert repr(contrast.ExactLoss(L1())) == "ExactLoss(cost=L1())"
 
 
 def test_the_divergence_vanishes_between_equal_samples_and_has_the_gradient_of_its_value():
