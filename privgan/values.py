@@ -38,7 +38,7 @@ class Value:
         shown = []
         for name, argument in inspect.signature(type(self)).parameters.items():
             value = vars(self).get(name, ...)  # an ellipsis for what was not kept
-            if argument.kind is argument.VAR_POSITIONAL:
+            if argument.kind is argument.VAR_POSITIONAL and isinstance(value, tuple | list):
                 shown += [repr(entry) for entry in value]
             elif _key(value) != _key(argument.default):
                 shown.append(f"{name}={value!r}")

@@ -177,6 +177,14 @@ class ByBudget(pg.Laplace):
         self.epsilon_given, self.width = epsilon, width
 
 
+class Summed(Cost):
+    def __init__(self, *weights, **others):
+        self.total = sum(weights) + sum(others.values())
+
+    def matrix(self, x, y):
+        return self.total * (x @ y.T)
+
+
 @dataclass(frozen=True)
 class Scaled(pg.Laplace):
     factor: float = 1.0
@@ -197,6 +205,8 @@ def test_subclasses_are_values_with_no_more_ado():
     assert repr(Plain()) == "Plain()"
     assert repr(Weighted(2.0)) == "Weighted(weights=2.0)"
     assert repr(Doubled(1.0)) == "Doubled(scale=1.0)"
+    assert Summed(1, 2) == Summed(2, other=1) != Summed(1)
+    assert repr(Summed(1, 2)) == "Summed(weights=Ellipsis, others=Ellipsis)"
     assert repr(ByBudget(1.0, 2.0)) == "ByBudget(epsilon=Ellipsis, width=2.0)"
 
 
