@@ -22,6 +22,7 @@ DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
 # their products with weights would be denormal numbers, a hundred times slower.
 FLUSH = -60.0
+TILE = 2**22  # entries formed at a time in float64
 FAINT = math.exp(-30.0)  # a row of a kernel formed by columns whose sum is less is formed again
 
 
@@ -93,8 +94,9 @@ class DenseHalfSteps:
 
     def _exact_log_columns(self, phi: Tensor) -> Tensor:
         """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
-        shifted = (phi.to(self.a) + self.a.log())[:, None] - self.scale * self.cost
-        return torch.logsumexp(shifted, 0)
+        weighted = (phi.to(self.a) + self.a.log())[:, None]
+        columns = self.cost.split(max(1, TILE // len(phi)), 1)
+        return torch.cat([torch.logsumexp(weighted - self.scale * part, 0) for part in columns])
 
 
 def _kind(kernel: Tensor) -> type["_Passes"]:
@@ -124,8 +126,11 @@ class _Passes:
         return (self.a.to(self.kernel) @ self.kernel).double()
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
-        exponent = phi0[:, None] + psi0 - self.scale * self.cost.double()
-        self.kernel.copy_(exponent.clamp_min_(FLUSH))
+        rows = max(1, TILE // len(psi0))
+        for start in range(0, len(phi0), rows):  # in float64, but not all of it at once
+            tile = slice(start, start + rows)
+            exponent = (phi0[tile, None] + psi0).sub_(self.scale * self.cost[tile].double())
+            self.kernel[tile] = exponent.clamp_min_(FLUSH)
 
     def row_minima(self, psi: Tensor) -> Tensor:
         """min_j (C_ij / reg - psi_j), (n,), to the kernel's precision: it need only be near."""
