@@ -81,6 +81,11 @@ class DenseHalfSteps:
             log_q = self._exact_log_columns(phi) + psi
         return phi, log_q
 
+    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and whether it can be trusted, without a look from the host."""
+        phi, log_q, inside = self.passes.attempt(self.phi0, self.psi0, psi, self.faint)
+        return phi, log_q, inside & log_q.sum().isfinite()
+
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
         drift, shift = _drift(solution.psi, self.psi0)
@@ -140,12 +145,18 @@ class _Passes:
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor] | None:
         """phi and log q, or None if the kernel cannot hold them: it must be formed anew."""
+        *found, inside = self.attempt(phi0, psi0, psi, faint)
+        return tuple(found) if inside else None
+
+    def attempt(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """phi, log q, and whether the kernel can hold them."""
         drift, shift = _drift(psi, psi0)
         rows = (self.kernel @ (self.b * drift.exp()).to(self.kernel)).double()
-        if drift.abs().max() > DRIFT or rows.min() < faint:
-            return None
         columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
-        return phi0 - shift - rows.log(), columns.log() + drift
+        inside = (drift.abs().max() <= DRIFT) & (rows.min() >= faint)
+        return phi0 - shift - rows.log(), columns.log() + drift, inside
 
 
 class _ReplayedPasses(_Passes):
