@@ -22,6 +22,7 @@ DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
 # their products with weights would be denormal numbers, a hundred times slower.
 FLUSH = -60.0
+TILE = 2**22  # entries formed at a time in float64
 FAINT = math.exp(-30.0)  # a row of a kernel formed by columns whose sum is less is formed again
 
 
@@ -80,6 +81,11 @@ class DenseHalfSteps:
             log_q = self._exact_log_columns(phi) + psi
         return phi, log_q
 
+    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and whether it can be trusted, without a look from the host."""
+        phi, log_q, inside = self.passes.attempt(self.phi0, self.psi0, psi, self.faint)
+        return phi, log_q, inside & log_q.sum().isfinite()
+
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
         drift, shift = _drift(solution.psi, self.psi0)
@@ -93,8 +99,9 @@ class DenseHalfSteps:
 
     def _exact_log_columns(self, phi: Tensor) -> Tensor:
         """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
-        shifted = (phi.to(self.a) + self.a.log())[:, None] - self.scale * self.cost
-        return torch.logsumexp(shifted, 0)
+        weighted = (phi.to(self.a) + self.a.log())[:, None]
+        columns = self.cost.split(max(1, TILE // len(phi)), 1)
+        return torch.cat([torch.logsumexp(weighted - self.scale * part, 0) for part in columns])
 
 
 def _kind(kernel: Tensor) -> type["_Passes"]:
@@ -124,8 +131,11 @@ class _Passes:
         return (self.a.to(self.kernel) @ self.kernel).double()
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
-        exponent = phi0[:, None] + psi0 - self.scale * self.cost.double()
-        self.kernel.copy_(exponent.clamp_min_(FLUSH))
+        rows = max(1, TILE // len(psi0))
+        for start in range(0, len(phi0), rows):  # in float64, but not all of it at once
+            tile = slice(start, start + rows)
+            exponent = (phi0[tile, None] + psi0).sub_(self.scale * self.cost[tile].double())
+            self.kernel[tile] = exponent.clamp_min_(FLUSH)
 
     def row_minima(self, psi: Tensor) -> Tensor:
         """min_j (C_ij / reg - psi_j), (n,), to the kernel's precision: it need only be near."""
@@ -135,12 +145,18 @@ class _Passes:
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor] | None:
         """phi and log q, or None if the kernel cannot hold them: it must be formed anew."""
+        *found, inside = self.attempt(phi0, psi0, psi, faint)
+        return tuple(found) if inside else None
+
+    def attempt(
+        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """phi, log q, and whether the kernel can hold them."""
         drift, shift = _drift(psi, psi0)
         rows = (self.kernel @ (self.b * drift.exp()).to(self.kernel)).double()
-        if drift.abs().max() > DRIFT or rows.min() < faint:
-            return None
         columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
-        return phi0 - shift - rows.log(), columns.log() + drift
+        inside = (drift.abs().max() <= DRIFT) & (rows.min() >= faint)
+        return phi0 - shift - rows.log(), columns.log() + drift, inside
 
 
 class _ReplayedPasses(_Passes):

@@ -42,9 +42,7 @@ class TritonHalfSteps(StreamingHalfSteps):
 
     @staticmethod
     def fits(x: Tensor, cost: Cost) -> bool:
-        summed = cost.pointwise in (SQUARED_L2, ABSOLUTE)
-        on_device = x.is_cuda and x.dtype == torch.float32
-        return summed and on_device and _starts()
+        return cost.pointwise in (SQUARED_L2, ABSOLUTE) and fits(x)
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         from privgan.sinkhorn import (
@@ -98,33 +96,8 @@ class TritonHalfSteps(StreamingHalfSteps):
             loop = self.kernels.plan[m // self.kernels.OTHER, stride // self.kernels.OWN]
             self._launch(loop, own, other, u, v, plan, start=start, stride=stride)
             tile = slice(start, start + rows)
-            grad[tile] = self._pull(own.points[tile], other.points, plan)
+            grad[tile] = plan_gradient(own.points[tile], other.points, plan, squared=self._squared)
         return grad
-
-    def _pull(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        """sum_j plan_ji dc(x_i, y_j) / dx_i, (n, d)."""
-        (n, d), m = x.shape, len(y)
-        group = min(self.kernels.GROUP, 2 ** math.ceil(math.log2(d)))
-        tiles, groups = math.ceil(n / self.kernels.ROWS), math.ceil(d / group)
-        splits, share = shares(tiles * groups, m, 1, _multiprocessors(x.device))
-        out = x.new_empty((splits, n, d))
-        with torch.cuda.device_of(x):
-            self.kernels.gradients[tiles, splits, groups](
-                x,
-                y,
-                plan,
-                out,
-                n,
-                m,
-                d,
-                plan.shape[1],
-                share,
-                SQUARED=self._squared,
-                ROWS=self.kernels.ROWS,
-                GROUP=group,
-                num_warps=1,
-            )
-        return out.sum(0)
 
     def _launch(self, loop: Callable, own: _Side, other: _Side, *args: Tensor, **sizes: int):
         """Run a loop that forms costs; ``args``: both potentials, then the results."""
@@ -151,6 +124,29 @@ class TritonHalfSteps(StreamingHalfSteps):
                 OTHER=self.kernels.OTHER,
                 num_warps=1,
             )
+
+
+def fits(x: Tensor) -> bool:
+    """Whether the loops take these points: float32, on a device where Triton starts."""
+    return x.is_cuda and x.dtype == torch.float32 and _starts()
+
+
+def plan_gradient(x: Tensor, y: Tensor, plan: Tensor, *, squared: bool) -> Tensor:
+    """sum_j plan_ji dc(x_i, y_j) / dx_i, (n, d), for x (n, d), y (m, d) and plan (m, n or more)."""
+    from privgan.sinkhorn import _triton_loops as loops
+
+    (n, d), m = x.shape, len(y)
+    x, y = x.contiguous(), y.contiguous()
+    group = min(loops.GROUP, 2 ** math.ceil(math.log2(d)))
+    tiles, groups = math.ceil(n / loops.ROWS), math.ceil(d / group)
+    splits, share = shares(tiles * groups, m, 1, _multiprocessors(x.device))
+    out = x.new_empty((splits, n, d))
+    sizes = n, m, d, plan.shape[1], share
+    with torch.cuda.device_of(x):
+        loops.gradients[tiles, splits, groups](
+            x, y, plan, out, *sizes, SQUARED=squared, ROWS=loops.ROWS, GROUP=group, num_warps=1
+        )
+    return out.sum(0)
 
 
 @functools.cache

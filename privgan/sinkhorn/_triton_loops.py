@@ -101,9 +101,9 @@ def gradients(
 ):  # fmt: skip
     """out_ik = sum_j plan_ji dc(x_i, y_j) / dx_ik, in which |t| has the slope 0 at 0.
 
-    x (n, d), y (m, d): features along the lanes. plan (m, stride), stride >= n and ROWS.
+    x (n, d), y (m, d): features along the lanes. plan (m, stride), stride >= n.
     out (splits, n, d): a part for each share of ``share`` points of y. Programs are
-    (n / ROWS, splits, d / GROUP), rounded up; plan has a row for each of them.
+    (n / ROWS, splits, d / GROUP), rounded up.
     """
     i = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     split = tl.program_id(1)
@@ -116,7 +116,7 @@ def gradients(
     plan += (split * share).to(tl.int64) * stride
     for _ in range(split * share, tl.minimum(split * share + share, m)):
         t = point - tl.load(y + k, mask=k < d, other=0.0)[None, :]
-        mass = tl.load(plan + i)[:, None]
+        mass = tl.load(plan + i, mask=i < n, other=0.0)[:, None]
         if SQUARED:
             found += mass * (2.0 * t)
         else:

@@ -18,6 +18,7 @@ from privgan.values import Value
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
 # and cheaper than a matrix product with so short an inner dimension.
 FEW = 8
+SIGNS = 2**25  # numbers that an L1 gradient may hold at a time on a GPU without Triton
 
 # Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
 # recognise a loop that has closed over a function.
@@ -209,9 +210,11 @@ class L1(_Norm):
             out = torch.empty_like(x, memory_format=torch.contiguous_format)
             _loops.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
             return out
-        # cdist's own backward: for p = 1 it needs only the signs, not the distances.
-        gradient: Tensor = torch.ops.aten._cdist_backward(plan.contiguous(), x, y, 1.0, plan)
-        return gradient
+        from privgan.sinkhorn import _triton  # it imports costs
+
+        if _triton.fits(x):
+            return _triton.plan_gradient(x, y, plan.T.contiguous(), squared=False)
+        return _signed_sums(x, y, plan)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -228,6 +231,20 @@ class Euclidean(_Norm):
         distance = self.matrix(x, y)
         weight = torch.where(distance > 0, plan / distance, 0.0)
         return 0.5 * SquaredL2()._gradient(x, y, weight)
+
+
+def _signed_sums(x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+    """sum_j plan_ij sign(x_ik - y_jk), (n, d), from few rows at a time.
+
+    cdist's own backward: for p = 1 it needs only the signs, not the distances, but it holds one
+    number for each of them.
+    """
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    rows = max(1, SIGNS // y.numel())
+    for start in range(0, len(x), rows):
+        own, part = x[start : start + rows].contiguous(), plan[start : start + rows].contiguous()
+        out[start : start + rows] = torch.ops.aten._cdist_backward(part, own, y, 1.0, part)
+    return out
 
 
 def _few_on_cpu(x: Tensor) -> bool:

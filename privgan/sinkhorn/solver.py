@@ -22,7 +22,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.sinkhorn._dense import DenseHalfSteps, kept
 from privgan.sinkhorn._iteration import Solution, iterate
-from privgan.sinkhorn._streaming import CompiledHalfSteps, StreamingHalfSteps
+from privgan.sinkhorn._streaming import TILE, CompiledHalfSteps, StreamingHalfSteps
 from privgan.sinkhorn._triton import TritonHalfSteps
 from privgan.sinkhorn.costs import Cost
 
@@ -245,8 +245,13 @@ def _rounding(matrix: Tensor, reg: float) -> float:
 
 
 def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:
-    log_density = solution.phi[:, None] + solution.psi - cost.double().div(reg)
-    return log_density.exp_().mul_(a[:, None]).mul_(b).to(a.dtype)
+    plan = torch.empty_like(cost, dtype=a.dtype)
+    rows = max(1, TILE // cost.shape[1])
+    for start in range(0, len(cost), rows):  # in float64, but not all of it at once
+        tile = slice(start, start + rows)
+        log_density = (solution.phi[tile, None] + solution.psi).sub_(cost[tile].double() / reg)
+        plan[tile] = log_density.exp_().mul_(a[tile, None]).mul_(b)
+    return plan
 
 
 class _Envelope(torch.autograd.Function):
