@@ -59,7 +59,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     there = {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
     assert held == {name for name in there if not Path(name).name.startswith(".")}
     assert "privgan/py.typed" in held
-    assert any(name.endswith(".pt") for name in held)
+    assert any(name.endswith(".safetensors") for name in held)
 
 
 def test_the_sdist_holds_the_library_and_no_half_of_the_tests(built):
@@ -126,8 +126,8 @@ def test_a_wheel_in_an_empty_environment_runs_the_readmes_ten_lines(wheel, about
 
     readme = (ROOT / "README.md").read_text()
     block = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
-    assert "steps=3000" in block
-    script = LINES + block.replace("steps=3000", "steps=3")
+    assert "checkpoint=" in block
+    script = LINES + block.replace("checkpoint=", "steps=3, checkpoint=")
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     ran = subprocess.run(
         [python, "-c", script], cwd=tmp_path, env=clean, capture_output=True, text=True
