@@ -23,8 +23,9 @@ class SinkhornDivergence(EntropicLoss):
         x = self.forward(x)
 
         def solve(x: Tensor, y: Tensor, *weights: Tensor | None) -> SinkhornResult:
-            limits: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter}
-            return solve_samples(x, y, self.cost, self.reg, *weights, **limits)
+            return solve_samples(
+                x, y, self.cost, self.reg, *weights, tol=self.tol, max_iter=self.max_iter
+            )
 
         parts = between, within, target = solve(x, y, a), solve(x, x, a, a), solve(y, y)
         return Value(
