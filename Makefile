@@ -25,7 +25,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 STAMPS := $(NOTEBOOKS:%=build/$(SCALE)-%.stamp)
 INTO := $(if $(filter smoke,$(SCALE)),build/smoke,figures)
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))  # each takes a gigabyte
+# Tests run side by side; each process takes about a gigabyte.
+TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
@@ -38,7 +39,8 @@ help:
 	@echo "make figures -j2           the same, two notebooks at a time"
 	@echo "make figures SCALE=smoke   small and fast, into build/smoke/"
 	@echo "make figures/NAME.ipynb    one notebook: $(NOTEBOOKS)"
-	@echo "make test                  lint, unit tests, and the notebooks' stored outputs against a fresh run"
+	@echo "make test                  lint and types, unit tests, the notebooks' stored outputs against a fresh run"
+	@echo "make lint                  only the first of these"
 	@echo "make lab                   JupyterLab with the right kernel"
 	@echo "make env                   only set up .venv"
 	@echo "make bench                 time the solver beside its peers, in an environment of their own"

@@ -15,15 +15,16 @@ class Classifier(nn.Module):
 
     def __init__(self, side: int = 28, k: int = 10):
         super().__init__()
-        self.side, self.k = checks.positive_int("side", side), checks.positive_int("k", k)
+        self.side: int = checks.positive_int("side", side)
+        self.k: int = checks.positive_int("k", k)
         width = 32 * ((side + 3) // 4) ** 2
-        self.net = nn.Sequential(
+        self.net: nn.Module = nn.Sequential(
             nn.Unflatten(1, (1, side, side)),
             *(nn.Conv2d(1, 16, 5, stride=2, padding=2), nn.ReLU()),
             *(nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(width, 64), nn.ReLU()),
         )
-        self.head = nn.Linear(64, k)
+        self.head: nn.Module = nn.Linear(64, k)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.net(x))
