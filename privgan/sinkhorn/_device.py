@@ -125,7 +125,9 @@ def advanced(
     steps, residuals, gram = _remembered(s, moving, count, step, log_q)
     combined = where(count > 1, _weights(gram, count) @ steps, step)
     plain = where(fallen, s.plain, s.psi)
-    status = where(overflow, OVERFLOW, where(stop, DONE, where(going & ~trusted, REFUSED, s.status)))
+    status = where(
+        overflow, OVERFLOW, where(stop, DONE, where(going & ~trusted, REFUSED, s.status))
+    )
     return State(
         psi=where(moving, combined, plain),
         plain=where(moving, step, s.plain),

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn._dense import DenseHalfSteps, kept
-from privgan.sinkhorn._iteration import Solution, iterate
+from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._streaming import TILE, CompiledHalfSteps, StreamingHalfSteps
 from privgan.sinkhorn._triton import TritonHalfSteps
+from privgan.sinkhorn._triton_dense import TritonDenseHalfSteps
 from privgan.sinkhorn.costs import Cost
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
@@ -95,10 +96,8 @@ def solve(
     a, b = _weights("a", a, n, cost), _weights("b", b, m, cost)
     with torch.no_grad():
         matrix = cost.detach().contiguous()
-        steps = DenseHalfSteps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
-        psi = _start(init, reg, cost, m)
-        psi = steps.start() if psi is None else psi
-        solution = iterate(steps, psi, a.double(), b.double(), tol, max_iter)
+        steps = _half_steps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
+        solution = steps.solve(_start(init, reg, cost, m), tol, max_iter)
         # A copy, for the kernel's storage belongs to the next solve.
         grad_cost = steps.plan(solution).clone() if cost.requires_grad else None
     return _result(solution, 0.0, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
@@ -136,8 +135,7 @@ def solve_samples(
         points = x.detach(), y.detach()
         steps, offset, matrix = prepare(*points, cost, reg, a.double(), b.double(), tol)
         psi = _start(init, reg, x, m)
-        psi = steps.start() if psi is None else psi - offset / reg
-        solution = iterate(steps, psi, a.double(), b.double(), tol, max_iter)
+        solution = steps.solve(None if psi is None else psi - offset / reg, tol, max_iter)
         gradients = _gradients(steps, solution, cost, x, y)
     return _result(solution, offset, reg, tol, (x, y), gradients, a, b, matrix)
 
@@ -152,8 +150,13 @@ def _dense(x, y, cost, reg, a, b, tol):
         points = x.double(), y.double()
         matrix, offset = cost.reduced_in(*points, points[0].new_empty((n, m)))
     kernel = kept("kernel", x, n, m)
-    steps = DenseHalfSteps(matrix.contiguous(), reg, a, b, kernel)
+    steps = _half_steps(matrix.contiguous(), reg, a, b, kernel)
     return steps, offset, lambda: cost.reduced_in(*points, points[0].new_empty((n, m)))[0]
+
+
+def _half_steps(matrix, reg, a, b, kernel):
+    kind = TritonDenseHalfSteps if TritonDenseHalfSteps.fits(kernel) else DenseHalfSteps
+    return kind(matrix, reg, a, b, kernel)
 
 
 def _streaming(x, y, cost, reg, a, b, tol):
