@@ -135,6 +135,20 @@ def fits(x: Tensor) -> bool:
     return x.is_cuda and x.dtype == torch.float32 and starts()
 
 
+def pairwise(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> None:
+    """out_ij = c(x_i, y_j), for x (n, d) and y (m, d)."""
+    from privgan.sinkhorn import _triton_loops as loops
+
+    (n, d), m = x.shape, len(y)
+    if d > FEATURES:  # lanes then read neighbouring memory
+        x, y = x.T.contiguous().T, y.T.contiguous().T
+    sizes = n, m, d, *x.stride(), *y.stride()
+    tile = {"OWN": loops.OWN, "OTHER": loops.OTHER, "FEATURES": min(d, FEATURES)}
+    programs = math.ceil(m / loops.OWN), math.ceil(n / loops.OTHER)
+    with torch.cuda.device_of(x):
+        loops.pairwise[programs](x, y, out, *sizes, SQUARED=squared, **tile, num_warps=1)
+
+
 def plan_gradient(x: Tensor, y: Tensor, plan: Tensor, *, squared: bool) -> Tensor:
     """sum_j plan_ji dc(x_i, y_j) / dx_i, (n, d), for x (n, d), y (m, d) and plan (m, n or more)."""
     from privgan.sinkhorn import _triton_loops as loops
