@@ -25,7 +25,7 @@ class Judge:
         return ((rows - 1).abs().mean() + (columns - 1).abs().mean()).item()
 
     def plain_iterations(self, tolerances, limit):
-        """What plain Sinkhorn from zero potentials needs for each tolerance; None past the limit."""
+        """What plain Sinkhorn from zero potentials takes to each tolerance; None past the limit."""
         n = self.case.n
         log_kernel = self.cost / -self.case.reg
         psi = -torch.logsumexp(log_kernel, 0)
