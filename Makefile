@@ -30,7 +30,7 @@ TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
-.PHONY: help figures test lint lab env templates bench clean $(FIGURES)
+.PHONY: help figures test lint lab env templates bench gpu gpu-wheels clean $(FIGURES)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,8 @@ help:
 	@echo "make lab                   JupyterLab with the right kernel"
 	@echo "make env                   only set up .venv"
 	@echo "make bench                 time the solver beside its peers, in an environment of their own"
+	@echo "make gpu                   all that needs a CUDA device, in eight minutes, with the python at hand;"
+	@echo "                           make gpu-wheels before, where packages can be fetched; DEVICE=cpu rehearses"
 	@echo "make templates             re-run the templates in notebooks/ in place, after changing them"
 	@echo "make clean                 remove build/ and caches; figures/ and .venv stay"
 
@@ -73,6 +75,19 @@ templates: $(ENV)
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
+
+# On the device's own Python, which need not be the lock's: nothing is installed but the wheels.
+DEVICE ?= cuda
+gpu:
+	$(PYTHON) -m benchmarks.gpu --device $(DEVICE) $(if $(filter cpu,$(DEVICE)),--tiny)
+
+# What a bare machine with PyTorch may lack, for Python 3.12 on x86-64 Linux.
+gpu-wheels:
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --python-version 3.12 --implementation cp \
+	  $(foreach glibc,2_28 2_27 2_17,--platform manylinux_$(glibc)_x86_64) --platform manylinux2014_x86_64 \
+	  --dest build/wheels -r benchmarks/gpu/requirements.txt
+	@du -sh build/wheels
 
 env: $(ENV)
 

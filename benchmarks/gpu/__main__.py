@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[2]
 WHEELS, SITE = ROOT / "build/wheels", ROOT / "build/gpu-site"
 # Seconds each may take. Their sum is what one call has.
 BUDGETS = {
-    "machine": 40,
-    "smoke": 60,
+    "machine": 30,
+    "smoke": 50,
     "suite": 80,
-    "training": 90,
-    "race": 130,
+    "training": 80,
+    "race": 170,
     "streaming": 40,
-    "memory": 30,
+    "memory": 20,
 }
 
 

@@ -36,6 +36,7 @@ class Record:
             self[key] = {"failed": f"{type(error).__name__}: {error}"[:500], "trace": told[-12:]}
             print(f"{key}: {self[key]['failed']}", flush=True)
             return None
-        self[key] = found
+        if isinstance(found, int | float | str | list | dict | None):
+            self[key] = found
         print(f"{key}: {found} ({time.perf_counter() - started:.2f} s)", flush=True)
         return found

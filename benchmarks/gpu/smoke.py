@@ -21,7 +21,7 @@ ENOUGH = 2e-3  # relative error of a gradient at that tolerance, from float32 co
 
 
 def measure(record, device, tiny, deadline):
-    sizes = [(300, 200)] if tiny else [(300, 200), (1000, 1000)]
+    sizes = [(60, 40)] if tiny else [(300, 200), (1000, 1000)]
     for size, d in itertools.product(sizes, (2, 12) if tiny else (2, 784)):
         for name, backend in itertools.product(COSTS, ("dense", "streaming")):
             key = f"{name} {size[0]}x{size[1]} d={d} {backend}"

@@ -15,4 +15,36 @@ def of(document: dict) -> str:
         keys = "seconds_per_step", "iterations_per_step", "idle_share", "copies_to_host", "seconds"
         told = {k: round(found[k], 5) for k in keys if isinstance(found.get(k), int | float)}
         lines.append(f"training {name}: {told or found.get('failed')}")
+    for name, found in document.get("race", {}).items():
+        lines.append(f"{name}: {_race(found)}")
+    for step in ("streaming", "memory"):
+        for name, found in document.get(step, {}).items():
+            lines.append(f"{step} {name}: {_short(found)}")
     return "\n".join(lines)
+
+
+def _race(found) -> str:
+    if "ours" not in found:
+        return str(found)[:200]
+    told = [_times("privgan", found["ours"])]
+    told += [_times(k, v) for k, v in found["others"].items() if isinstance(v, dict)]
+    told += [f"{k}: {v[:60]}" for k, v in found["others"].items() if isinstance(v, str)]
+    return "; ".join(told)
+
+
+def _times(name: str, found: dict) -> str:
+    """Milliseconds to 1e-2, 1e-3 and 1e-4, and the iterations."""
+    parts = []
+    for tol in ("0.01", "0.001", "0.0001"):
+        answer = found.get(tol)
+        known = isinstance(answer, dict)
+        parts.append(f"{1e3 * answer['seconds']:.2f}({answer['iterations']})" if known else "-")
+    return f"{name} {' '.join(parts)} ms"
+
+
+def _short(found) -> str:
+    if not isinstance(found, dict):
+        return str(found)
+    if "failed" in found:
+        return found["failed"]
+    return ", ".join(f"{k} {v:.3g}" for k, v in found.items() if isinstance(v, int | float))

@@ -1,6 +1,16 @@
 """Entropic optimal transport, solved to a certified error on a CPU or a GPU; and its costs."""
 
 from privgan.sinkhorn.costs import L1, Cost, Euclidean, SquaredL2
-from privgan.sinkhorn.solver import SinkhornResult, solve, solve_samples
+from privgan.sinkhorn.result import SinkhornResult
+from privgan.sinkhorn.solver import solve, solve_batch, solve_samples
 
-__all__ = ["L1", "Cost", "Euclidean", "SinkhornResult", "SquaredL2", "solve", "solve_samples"]
+__all__ = [
+    "L1",
+    "Cost",
+    "Euclidean",
+    "SinkhornResult",
+    "SquaredL2",
+    "solve",
+    "solve_batch",
+    "solve_samples",
+]

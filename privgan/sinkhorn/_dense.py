@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold_
 
-from privgan.sinkhorn import _replay
-from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn import _device
+from privgan.sinkhorn._iteration import Solution, iterate
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
@@ -32,10 +32,14 @@ _kept = threading.local()
 
 
 def kept(name: str, like: Tensor, n: int, m: int) -> Tensor:
-    """Uninitialised (n, m) memory; up to `KEEP_ENTRIES` the same piece at every call."""
+    """Uninitialised (n, m) memory; up to `KEEP_ENTRIES` the same piece at every call.
+
+    Each thread and each CUDA stream has its own: nothing orders what two of them do.
+    """
     if n * m > KEEP_ENTRIES:
         return like.new_empty((n, m))
-    key = f"{name} {like.dtype} {like.device}"
+    stream = torch.cuda.current_stream(like.device).cuda_stream if like.is_cuda else ""
+    key = f"{name} {like.dtype} {like.device} {stream}"
     flat = getattr(_kept, key, None)
     if flat is None or len(flat) < n * m:
         flat = like.detach().new_empty(n * m)
@@ -54,6 +58,12 @@ class DenseHalfSteps:
         self.a, self.b = a, b
         self.passes = _kind(kernel)(cost, kernel, self.scale, a, b)
         self.psi0: Tensor | None = None
+
+    def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
+        """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
+        psi = self.start() if psi is None else psi
+        search = _device.iterate if self.a.is_cuda else iterate
+        return search(self, psi, self.a, self.b, tol, max_iter)
 
     def start(self) -> Tensor:
         """-log sum_i a_i exp(-C_ij / reg), (m,)."""
@@ -88,10 +98,13 @@ class DenseHalfSteps:
 
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
-        drift, shift = _drift(solution.psi, self.psi0)
-        if drift.abs().max() > DRIFT:
+        if _drift(solution.psi, self.psi0)[0].abs().max() > DRIFT:
             self._absorb(solution.psi)
-            drift, shift = _drift(solution.psi, self.psi0)
+        return self._scaled(solution)
+
+    def _scaled(self, solution: Solution) -> Tensor:
+        """`plan`, from a kernel that was formed near the solution."""
+        drift, shift = _drift(solution.psi, self.psi0)
         rows = self.a * (solution.phi - self.phi0 + shift).exp()
         columns = self.b * drift.exp()
         kernel = self.passes.kernel
@@ -105,9 +118,7 @@ class DenseHalfSteps:
 
 
 def _kind(kernel: Tensor) -> type["_Passes"]:
-    if kernel.device.type == "cpu":
-        return _CPUPasses
-    return _ReplayedPasses if kernel.numel() <= _replay.LAUNCH_BOUND else _Passes
+    return _CPUPasses if kernel.device.type == "cpu" else _Passes
 
 
 def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,25 +168,6 @@ class _Passes:
         columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
         inside = (drift.abs().max() <= DRIFT) & (rows.min() >= faint)
         return phi0 - shift - rows.log(), columns.log() + drift, inside
-
-
-class _ReplayedPasses(_Passes):
-    """The same passes, for matrices so small that launching half-steps takes longer."""
-
-    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
-        super().__init__(cost, kernel, scale, a, b)
-        self.step = _replay.half_step(kernel)
-
-    def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
-        self.step.load(phi0, psi0, self.a, self.b)
-        return super().form(phi0, psi0)
-
-    def half_steps(
-        self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
-    ) -> tuple[Tensor, Tensor] | None:
-        """As they were loaded when the kernel was formed at ``phi0``, ``psi0``; on the host."""
-        drift, least_row, phi, log_q = self.step(psi)
-        return None if drift > DRIFT or least_row < faint else (phi, log_q)
 
 
 class _CPUPasses(_Passes):

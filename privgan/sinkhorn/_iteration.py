@@ -34,12 +34,15 @@ HalfSteps = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Solution:
-    """Potentials in units of reg (float64), their certified error, iterations taken."""
+    """Potentials in units of reg (float64), their certified error, iterations taken.
+
+    The last two are 0-dim tensors on a device at which the host has not looked.
+    """
 
     phi: Tensor
     psi: Tensor
-    error: float
-    n_iter: int
+    error: float | Tensor
+    n_iter: int | Tensor
 
 
 def iterate(

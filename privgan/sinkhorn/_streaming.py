@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn import _device
+from privgan.sinkhorn._iteration import Solution, iterate
 from privgan.sinkhorn.costs import FEW, Cost
 
 TILE = 2**22  # cost entries formed at a time
+LEAST = 1e-30  # a column sum below has underflowed
 
 
 class StreamingHalfSteps:
@@ -33,12 +35,28 @@ class StreamingHalfSteps:
         for first in range(0, len(self.x), self.rows):
             yield slice(first, first + self.rows)
 
+    def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
+        """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
+        psi = self.start() if psi is None else psi
+        search = _device.iterate if self.x.is_cuda else iterate
+        return search(self, psi, self.a, self.b, tol, max_iter)
+
     def start(self) -> Tensor:
         """The c-transform of phi = 0: half-steps with the two sides swapped."""
         swapped = type(self)(self.y, self.x, self.cost.T, self.reg, self.b, self.a)
         return swapped(torch.zeros_like(self.a))[0]
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        phi, columns = self._sums(psi)
+        return phi, self._log(columns, phi, psi)
+
+    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and whether it can be trusted, without a look from the host."""
+        phi, columns = self._sums(psi)
+        return phi, columns.log(), (columns > LEAST).all()
+
+    def _sums(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+        """phi, and the column sums over b."""
         phi = torch.empty_like(self.a)
         columns = torch.zeros_like(psi)
         for tile in self.tiles():
@@ -48,12 +66,12 @@ class StreamingHalfSteps:
             total = exponent @ self.b.to(exponent)
             phi[tile] = -(largest[:, 0] + total.log()).double()
             columns += ((self.a[tile].to(total) / total) @ exponent).double()
-        return phi, self._log(columns, phi, psi)
+        return phi, columns
 
     def _log(self, columns: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
         """log q, with columns that underflowed summed again in the log domain."""
         log_q = columns.log()
-        lost = ~(columns > 1e-30)
+        lost = ~(columns > LEAST)
         if lost.any():
             y, weight = self.y[lost], phi + self.a.log()
             exact = torch.full((len(y),), -torch.inf, dtype=psi.dtype, device=psi.device)

@@ -69,6 +69,10 @@ class TritonHalfSteps(StreamingHalfSteps):
         phi = -self._log_sums(x, y, _small(torch.zeros_like(self.a)), _large(psi + self.log_b))
         return phi, self._log_sums(y, x, _large(psi), _small(phi + self.log_a))
 
+    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        phi, log_q = self(psi)
+        return phi, log_q, log_q.sum().isfinite()
+
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         """Plan-weighted cost gradients in x (n, d) and, if asked for, in y (m, d)."""
         x, y = self.sides
@@ -79,7 +83,7 @@ class TritonHalfSteps(StreamingHalfSteps):
         """log sum_j exp(u_i + v_j - c_ij / reg), float64, for each own point i."""
         n, m = own.columns.shape[1], other.columns.shape[1]
         programs = n // self.kernels.OWN
-        splits, share = shares(programs, m, self.kernels.OTHER, _multiprocessors(u.device))
+        splits, share = shares(programs, m, self.kernels.OTHER, multiprocessors(u.device))
         largest, total = u.new_empty((2, splits, n))
         loop = self.kernels.log_sums[programs, splits]
         self._launch(loop, own, other, u, v, largest, total, share=share)
@@ -128,7 +132,21 @@ class TritonHalfSteps(StreamingHalfSteps):
 
 def fits(x: Tensor) -> bool:
     """Whether the loops take these points: float32, on a device where Triton starts."""
-    return x.is_cuda and x.dtype == torch.float32 and _starts()
+    return x.is_cuda and x.dtype == torch.float32 and starts()
+
+
+def pairwise(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> None:
+    """out_ij = c(x_i, y_j), for x (n, d) and y (m, d)."""
+    from privgan.sinkhorn import _triton_loops as loops
+
+    (n, d), m = x.shape, len(y)
+    if d > FEATURES:  # lanes then read neighbouring memory
+        x, y = x.T.contiguous().T, y.T.contiguous().T
+    sizes = n, m, d, *x.stride(), *y.stride()
+    tile = {"OWN": loops.OWN, "OTHER": loops.OTHER, "FEATURES": min(d, FEATURES)}
+    programs = math.ceil(m / loops.OWN), math.ceil(n / loops.OTHER)
+    with torch.cuda.device_of(x):
+        loops.pairwise[programs](x, y, out, *sizes, SQUARED=squared, **tile, num_warps=1)
 
 
 def plan_gradient(x: Tensor, y: Tensor, plan: Tensor, *, squared: bool) -> Tensor:
@@ -139,7 +157,7 @@ def plan_gradient(x: Tensor, y: Tensor, plan: Tensor, *, squared: bool) -> Tenso
     x, y = x.contiguous(), y.contiguous()
     group = min(loops.GROUP, 2 ** math.ceil(math.log2(d)))
     tiles, groups = math.ceil(n / loops.ROWS), math.ceil(d / group)
-    splits, share = shares(tiles * groups, m, 1, _multiprocessors(x.device))
+    splits, share = shares(tiles * groups, m, 1, multiprocessors(x.device))
     out = x.new_empty((splits, n, d))
     sizes = n, m, d, plan.shape[1], share
     with torch.cuda.device_of(x):
@@ -150,7 +168,7 @@ def plan_gradient(x: Tensor, y: Tensor, plan: Tensor, *, squared: bool) -> Tenso
 
 
 @functools.cache
-def _starts() -> bool:
+def starts() -> bool:
     """Whether Triton is installed and can start, for which it compiles a few lines of C."""
     if importlib.util.find_spec("triton") is None:
         return False
@@ -178,7 +196,7 @@ def shares(programs: int, count: int, unit: int, multiprocessors: int) -> tuple[
     return math.ceil(count / share), share
 
 
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
     if device.type == "cpu":
         return 1  # Triton's interpreter, which runs one program after the other
     return torch.cuda.get_device_properties(device).multi_processor_count

@@ -77,6 +77,35 @@ def log_sums(
 
 
 @triton.jit
+def pairwise(
+    x, y, out, n, m, d, x_row, x_feature, y_row, y_feature,
+    FEATURES: tl.constexpr, SQUARED: tl.constexpr, OWN: tl.constexpr, OTHER: tl.constexpr,
+):  # fmt: skip
+    """out (n, m): the costs themselves. Points of y along the lanes; masked, not padded.
+
+    x_row, x_feature: from one point, and from one feature, to the next in memory. Programs are
+    (m / OWN, n / OTHER), rounded up.
+    """
+    j = tl.program_id(0) * OWN + tl.arange(0, OWN)
+    i = tl.program_id(1) * OTHER + tl.arange(0, OTHER)
+    cost = tl.zeros((OTHER, OWN), tl.float32)
+    x += i * x_row
+    y += j * y_row
+    for first in range(0, d, FEATURES):
+        part = tl.zeros_like(cost)
+        for k in tl.static_range(FEATURES):
+            there = first + k < d
+            s = tl.load(x + k * x_feature, mask=(i < n) & there, other=0.0)
+            t = s[:, None] - tl.load(y + k * y_feature, mask=(j < m) & there, other=0.0)[None, :]
+            part += t * t if SQUARED else tl.abs(t)
+        x += FEATURES * x_feature
+        y += FEATURES * y_feature
+        cost += part
+    inside = (i < n)[:, None] & (j < m)[None, :]
+    tl.store(out + i.to(tl.int64)[:, None] * m + j[None, :], cost, mask=inside)
+
+
+@triton.jit
 def plan(
     own, other, own_potential, other_potential, out, start, stride, scale, n, m, blocks,
     FEATURES: tl.constexpr, SQUARED: tl.constexpr, OWN: tl.constexpr, OTHER: tl.constexpr,

@@ -157,7 +157,8 @@ class SquaredL2(_Norm):
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.shape[1] <= FEW:
-            _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
+            if not _filled_by_triton(x, y, out, squared=True):
+                _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
             return
         _, y_squares = self._without_y_squares(x, y, out)
         out.add_(y_squares).clamp_min_(0.0)
@@ -198,6 +199,8 @@ class L1(_Norm):
             from privgan.sinkhorn import _loops
 
             _loops.l1_matrix(x.contiguous(), y.contiguous(), out)
+        elif _filled_by_triton(x, y, out, squared=False):
+            pass
         elif x.shape[1] <= FEW:
             _fill_by_coordinate(x, y, out, lambda difference: difference.abs_())
         else:
@@ -245,6 +248,15 @@ def _signed_sums(x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         own, part = x[start : start + rows].contiguous(), plan[start : start + rows].contiguous()
         out[start : start + rows] = torch.ops.aten._cdist_backward(part, own, y, 1.0, part)
     return out
+
+
+def _filled_by_triton(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> bool:
+    from privgan.sinkhorn import _triton  # it imports costs
+
+    fits = _triton.fits(x) and out.is_contiguous()
+    if fits:
+        _triton.pairwise(x, y, out, squared=squared)
+    return fits
 
 
 def _few_on_cpu(x: Tensor) -> bool:

@@ -11,9 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,47 +19,16 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn._dense import DenseHalfSteps, kept
-from privgan.sinkhorn._iteration import Solution, iterate
+from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._streaming import TILE, CompiledHalfSteps, StreamingHalfSteps
 from privgan.sinkhorn._triton import TritonHalfSteps
+from privgan.sinkhorn._triton_dense import TritonDenseHalfSteps
 from privgan.sinkhorn.costs import Cost
+from privgan.sinkhorn.result import Envelope, SinkhornResult
 
-# "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond.
+# "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
+# GPU it may take half of what is free there instead.
 DENSE_BYTES = 2**30
-
-
-@dataclass(frozen=True)
-class SinkhornResult:
-    """A solved problem. ``converged`` says whether ``error`` reached the tolerance.
-
-    value: 0-dim tensor, cost units; differentiable in the inputs that require gradients.
-    f, g: potentials, (n,) and (m,), cost units, rounded to the inputs' precision. Inside, they
-    are float64: where costs are 1000 times reg, float32 alone costs 1e-4 of marginal error.
-    error: L1 marginal error of the plan behind value, gradients and `plan`, in mass (0 to 2).
-    n_iter: iterations taken, a pair of half-steps each.
-    """
-
-    value: Tensor
-    f: Tensor
-    g: Tensor
-    error: float
-    n_iter: int
-    converged: bool
-    _density: Callable[[], Tensor] | None = field(repr=False, default=None)
-
-    def plan(self) -> Tensor:
-        """The coupling, (n, m); its rows sum to ``a`` up to rounding. Dense problems only."""
-        if self._density is None:
-            raise ValueError("a streamed problem has no stored plan; solve with backend='dense'")
-        return self._density()
-
-    def information(self) -> float:
-        """KL(P || a b^T), nats, at most log min(n, m); NaN for a streamed problem."""
-        if self._density is None:
-            return math.nan
-        plan = self.plan().double()
-        product = (plan.sum(1)[:, None] * plan.sum(0)).clamp_min(1e-300)
-        return torch.special.xlogy(plan, plan / product).sum().item()
 
 
 def solve(
@@ -95,10 +62,8 @@ def solve(
     a, b = _weights("a", a, n, cost), _weights("b", b, m, cost)
     with torch.no_grad():
         matrix = cost.detach().contiguous()
-        steps = DenseHalfSteps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
-        psi = _start(init, reg, cost, m)
-        psi = steps.start() if psi is None else psi
-        solution = iterate(steps, psi, a.double(), b.double(), tol, max_iter)
+        steps = _half_steps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
+        solution = steps.solve(_start(init, reg, cost, m), tol, max_iter)
         # A copy, for the kernel's storage belongs to the next solve.
         grad_cost = steps.plan(solution).clone() if cost.requires_grad else None
     return _result(solution, 0.0, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
@@ -121,39 +86,104 @@ def solve_samples(
 
     As `solve`, with the cost given as a `Cost`; the value is differentiable in ``x``,
     ``y``, ``a`` and ``b``. backend: "dense" stores the (n, m) matrix, "streaming" needs
-    O((n + m) d) memory for any cost, "auto" is dense up to `DENSE_BYTES`.
+    O((n + m) d) memory for any cost, "auto" is dense while that takes no more memory than
+    `DENSE_BYTES`, or half of what a GPU has free.
     """
     x, y = checks.as_pair("x", x, "y", y)
     reg, tol, max_iter = _settings(reg, tol, max_iter)
     n, m = len(x), len(y)
     a, b = _weights("a", a, n, x), _weights("b", b, m, x)
     if backend == "auto":
-        backend = "dense" if 2 * n * m * x.element_size() <= DENSE_BYTES else "streaming"
+        backend = "dense" if _storable(x, m) else "streaming"
     prepare = {"dense": _dense, "streaming": _streaming}.get(backend)
     if prepare is None:
         raise ValueError(f"backend must be 'auto', 'dense' or 'streaming', got {backend!r}")
+    psi = _start(init, reg, x, m)
+    return _solve(prepare, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
+
+
+def solve_batch(
+    x: Tensor,
+    y: Tensor,
+    cost: Cost,
+    reg: float,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    tol: float = 1e-2,
+    max_iter: int = 500,
+    look: bool = True,
+) -> SinkhornResult:
+    """`solve_samples` for a training loop, which has checked once what it passes again and again.
+
+    Nothing is validated: x (n, d) and y (m, d) are finite and alike in dtype and device, weights
+    sum to 1, and costs stay below about 2e6 ``tol`` times ``reg`` in float32 (beyond,
+    `solve_samples` forms them in float64). On a GPU the host waits for nothing but the iteration,
+    once every few of them. Without ``look``, and where Triton does the work on a stored matrix, not
+    even for that: ``max_iter`` iterations are queued, of which those after the last one do nothing,
+    and error, n_iter and converged are read from the device when they are asked for
+    (``result.certificate`` has them there). A batch that the host would have to help with is then
+    left as it is, and its error says so.
+    """
+    n, m = len(x), len(y)
+    a, b = _uniform(n, x) if a is None else a, _uniform(m, x) if b is None else b
+    prepare = _dense if _storable(x, m) else _streaming
+    return _solve(prepare, x, y, cost, reg, a, b, tol, max_iter, None, look=look, check=False)
+
+
+def _solve(
+    prepare: Callable,
+    x: Tensor,
+    y: Tensor,
+    cost: Cost,
+    reg: float,
+    a: Tensor,
+    b: Tensor,
+    tol: float,
+    max_iter: int,
+    psi: Tensor | None,
+    *,
+    look: bool,
+    check: bool,
+) -> SinkhornResult:
     with torch.no_grad():
-        points = x.detach(), y.detach()
-        steps, offset, matrix = prepare(*points, cost, reg, a.double(), b.double(), tol)
-        psi = _start(init, reg, x, m)
-        psi = steps.start() if psi is None else psi - offset / reg
-        solution = iterate(steps, psi, a.double(), b.double(), tol, max_iter)
+        points, weights = (x.detach(), y.detach()), (a.detach().double(), b.detach().double())
+        steps, offset, matrix = prepare(*points, cost, reg, *weights, tol if check else None)
+        solution = steps.solve(None if psi is None else psi - offset / reg, tol, max_iter, look)
         gradients = _gradients(steps, solution, cost, x, y)
-    return _result(solution, offset, reg, tol, (x, y), gradients, a, b, matrix)
+    return _result(solution, offset, reg, tol, (x, y), gradients, a, b, matrix, check)
+
+
+def _storable(x: Tensor, m: int) -> bool:
+    """Whether a cost matrix and its kernel fit, and on a GPU a plan turned round for a gradient."""
+    wanted = (3 if x.is_cuda else 2) * len(x) * m * x.element_size()
+    if wanted <= DENSE_BYTES or not x.is_cuda:
+        return wanted <= DENSE_BYTES
+    free, _ = torch.cuda.mem_get_info(x.device)
+    unused = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    return wanted <= (free + unused) // 2
 
 
 def _dense(x, y, cost, reg, a, b, tol):
-    """Half-steps on a stored matrix, what it lacks in y alone, and how to form it again."""
+    """Half-steps on a stored matrix, what it lacks in y alone, and how to form it again.
+
+    tol: what the costs' precision has to support; None if that is known.
+    """
     n, m = len(x), len(y)
     points = x, y
     matrix, offset = cost.reduced_in(*points, kept("cost", x, n, m))
-    if x.dtype == torch.float32 and _rounding(matrix, reg) > tol:
+    if tol is not None and x.dtype == torch.float32 and _rounding(matrix, reg) > tol:
         # Float32 costs this many times larger than reg could not support the tolerance.
         points = x.double(), y.double()
         matrix, offset = cost.reduced_in(*points, points[0].new_empty((n, m)))
     kernel = kept("kernel", x, n, m)
-    steps = DenseHalfSteps(matrix.contiguous(), reg, a, b, kernel)
+    steps = _half_steps(matrix.contiguous(), reg, a, b, kernel)
     return steps, offset, lambda: cost.reduced_in(*points, points[0].new_empty((n, m)))[0]
+
+
+def _half_steps(matrix, reg, a, b, kernel):
+    kind = TritonDenseHalfSteps if TritonDenseHalfSteps.fits(kernel) else DenseHalfSteps
+    return kind(matrix, reg, a, b, kernel)
 
 
 def _streaming(x, y, cost, reg, a, b, tol):
@@ -188,18 +218,18 @@ def _result(
     a: Tensor,
     b: Tensor,
     matrix: Callable[[], Tensor] | None,
+    check: bool = True,
 ) -> SinkhornResult:
     f, g = reg * solution.phi, reg * solution.psi + offset
     with torch.no_grad():
         weights = a.detach(), b.detach()
         value = a.double() @ f + b.double() @ g
     f, g = f.to(a.dtype), g.to(a.dtype)
-    if not torch.isfinite(value.to(a.dtype)):
+    if check and not torch.isfinite(value.to(a.dtype)):
         raise ValueError(f"cost / reg overflows: the value is {value.item():.3g}; rescale the data")
-    value = _Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
+    value = Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
     density = None if matrix is None else lambda: _plan(matrix(), reg, *weights, solution)
-    converged = solution.error <= tol
-    return SinkhornResult(value, f, g, solution.error, solution.n_iter, converged, density)
+    return SinkhornResult(value, f, g, solution, tol, density)
 
 
 def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:
@@ -212,7 +242,7 @@ def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:
 
 def _weights(name: str, weights: Any, size: int, like: Tensor) -> Tensor:
     if weights is None:
-        return torch.full((size,), 1.0 / size, dtype=like.dtype, device=like.device)
+        return _uniform(size, like)
     weights = checks.as_float_tensor(name, weights)
     checks.check_same(name, weights, "the points", like)
     if weights.shape != (size,):
@@ -225,6 +255,10 @@ def _weights(name: str, weights: Any, size: int, like: Tensor) -> Tensor:
     if abs(total - 1.0) > 1e-4:
         raise ValueError(f"{name} sums to {total:.6g}, not 1; pass {name} / {name}.sum()")
     return weights
+
+
+def _uniform(size: int, like: Tensor) -> Tensor:
+    return torch.full((size,), 1.0 / size, dtype=like.dtype, device=like.device)
 
 
 def _start(init: Any, reg: float, like: Tensor, m: int) -> Tensor | None:
@@ -240,8 +274,8 @@ def _start(init: Any, reg: float, like: Tensor, m: int) -> Tensor | None:
 
 def _rounding(matrix: Tensor, reg: float) -> float:
     """Relative error of exp(-C / reg) from costs rounded a few times in their own precision."""
-    low, high = torch.aminmax(matrix)
-    return 4 * torch.finfo(matrix.dtype).eps * max(-low.item(), high.item()) / reg
+    low, high = torch.stack(torch.aminmax(matrix)).tolist()
+    return 4 * torch.finfo(matrix.dtype).eps * max(-low, high) / reg
 
 
 def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) -> Tensor:
@@ -252,37 +286,3 @@ def _plan(cost: Tensor, reg: float, a: Tensor, b: Tensor, solution: Solution) ->
         log_density = (solution.phi[tile, None] + solution.psi).sub_(cost[tile].double() / reg)
         plan[tile] = log_density.exp_().mul_(a[tile, None]).mul_(b)
     return plan
-
-
-class _Envelope(torch.autograd.Function):
-    """Attaches to the value the gradients that were computed with it."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: tuple, *inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(*inputs)
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        inputs = ctx.saved_tensors
-        pairs = zip(ctx.needs_input_grad[2:], ctx.gradients, strict=True)
-        # Refusing to be differentiated again must be wired to the inputs, or autograd would
-        # take the gradient for a constant and return a silently wrong second derivative.
-        wired = [_FirstOrder.apply(grad * own, *inputs) if need else None for need, own in pairs]
-        return None, None, *wired
-
-
-class _FirstOrder(torch.autograd.Function):
-    """Passes a gradient through and refuses to be differentiated itself."""
-
-    @staticmethod
-    def forward(ctx: Any, grad: Tensor, *inputs: Tensor) -> Tensor:
-        return grad.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Any:
-        raise NotImplementedError(
-            "second derivatives of the Sinkhorn value are not implemented: the envelope "
-            "gradient treats the potentials as constants"
-        )

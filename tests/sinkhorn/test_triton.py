@@ -220,28 +220,28 @@ def test_shares_cover_all_and_fill_the_device_where_they_can(programs, units, un
     assert programs * (splits - 1) < wanted
 
 
-def test_chosen_for_float32_points_on_a_device_where_triton_starts(monkeypatch):
-    monkeypatch.setattr(_triton, "_starts", lambda: True)
+def test_chosen_for_float32_points_on_a_device_where_tritonstarts(monkeypatch):
+    monkeypatch.setattr(_triton, "starts", lambda: True)
     points = SimpleNamespace(is_cuda=True, dtype=torch.float32)
     assert TritonHalfSteps.fits(points, L1())
     assert TritonHalfSteps.fits(points, SquaredL2())
     assert not TritonHalfSteps.fits(points, Euclidean())
     assert not TritonHalfSteps.fits(SimpleNamespace(is_cuda=True, dtype=F64), L1())
     assert not TritonHalfSteps.fits(torch.zeros(2, 2), L1())
-    monkeypatch.setattr(_triton, "_starts", lambda: False)
+    monkeypatch.setattr(_triton, "starts", lambda: False)
     assert not TritonHalfSteps.fits(points, L1())
 
 
 def test_without_triton_torch_streams(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    assert not _triton._starts.__wrapped__()
+    assert not _triton.starts.__wrapped__()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here Triton would start")
 def test_a_triton_that_cannot_start_says_so():
     pytest.importorskip("triton")
     with pytest.warns(UserWarning, match="Triton cannot start, so torch streams instead"):
-        assert not _triton._starts.__wrapped__()
+        assert not _triton.starts.__wrapped__()
 
 
 # Integers that are 1 become constants, as they do when Triton meets them in a call.

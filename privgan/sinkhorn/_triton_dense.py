@@ -1,0 +1,201 @@
+"""The iteration on a stored cost matrix in Triton loops, recorded as a CUDA graph where it pays.
+
+A few iterations at a time are queued, with the kernel formed again first if the last ones have
+asked for it: three launches an iteration, of which the host makes one, for a graph repeats all of
+them on the addresses that it was recorded with. So a problem of some size has buffers that stay in
+place; what goes in is copied there, and what the host reads is one vector a batch.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from privgan.sinkhorn import _replay
+from privgan.sinkhorn._dense import FAINT, DenseHalfSteps
+from privgan.sinkhorn._device import DONE, OVERFLOW, REFUSED
+from privgan.sinkhorn._iteration import DEPTH, Solution
+from privgan.sinkhorn._triton import multiprocessors, starts
+
+GROUP = 4  # iterations a replay
+MOST = 8  # replays before the host looks, at most
+TILE = 8192  # entries of the kernel that a program holds at a time
+WIDEST = 2 * TILE  # columns
+BLOCK, WIDE = 32, 1024  # columns of a program of `columns`; vector entries that `advance` visits
+PER_MULTIPROCESSOR = 2  # programs of `half_steps`
+
+
+class TritonDenseHalfSteps(DenseHalfSteps):
+    """`DenseHalfSteps` whose whole iteration stays on the device."""
+
+    @staticmethod
+    def fits(kernel: Tensor) -> bool:
+        """Whether this kernel matrix is on a device where Triton starts, and not too wide."""
+        return kernel.is_cuda and kernel.shape[1] * kernel.element_size() <= 4 * WIDEST and starts()
+
+    def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
+        """As `DenseHalfSteps.solve`; if not to ``look``, error and n_iter stay on the device."""
+        kernel = self.passes.kernel
+        iteration = _replay.found(self.cost, kernel, Iteration)
+        if iteration.cost.data_ptr() != self.cost.data_ptr():
+            iteration.cost.copy_(self.cost)
+        iteration.load(self.a, self.b, self.scale, tol, max_iter)
+        if psi is None:
+            iteration.open()
+        else:
+            iteration.resume(psi)
+        if look:
+            status, n_iter, error = iteration.watched()
+            if status == REFUSED:
+                return self._helped(iteration, tol, max_iter, int(n_iter))
+            if status == OVERFLOW:
+                raise ValueError(
+                    "reg is too small for these costs: cost / reg overflows; rescale both"
+                )
+        else:
+            for _ in range(math.ceil(max_iter / GROUP) + 1):
+                iteration.group()
+            _, n_iter, error = iteration.numbers[:3].clone()
+        iteration.form()
+        self.phi0, self.psi0 = iteration.phi0, iteration.psi0
+        best = iteration.best_phi.clone(), iteration.best_psi.clone()
+        return Solution(*best, error, int(n_iter) if look else n_iter)
+
+    def _helped(self, iteration: "Iteration", tol: float, max_iter: int, taken: int) -> Solution:
+        """Columns have underflowed: the host forms what is left of them in the log domain."""
+        psi = iteration.psi.clone() if taken else None
+        self.settled = False
+        found = super().solve(psi, tol, max(1, max_iter - taken))
+        return Solution(found.phi, found.psi, found.error, found.n_iter + taken)
+
+    settled = True
+
+    def plan(self, solution: Solution) -> Tensor:
+        return self._scaled(solution) if self.settled else super().plan(solution)
+
+
+class Iteration:
+    """The buffers and launches for cost and kernel matrices (n, m) that stay in place."""
+
+    def __init__(self, cost: Tensor, kernel: Tensor):
+        from privgan.sinkhorn import _triton_dense_loops as loops  # Triton takes a while to import
+
+        self.loops, self.cost, self.kernel = loops, cost, kernel
+        n, m = self.size = kernel.shape
+        on = {"dtype": torch.float64, "device": kernel.device}
+        # Each a tensor of its own: the loops are compiled anew for another alignment.
+        self.a, self.phi0, self.phi, self.best_phi = (torch.zeros(n, **on) for _ in range(4))
+        self.b, self.psi0, self.psi = (torch.zeros(m, **on) for _ in range(3))
+        self.best_psi, self.plain, self.log_q = (torch.zeros(m, **on) for _ in range(3))
+        self.steps, self.residuals = (torch.zeros((DEPTH, m), **on) for _ in range(2))
+        self.gram = torch.zeros((loops.PLACES.value,) * 2, **on)
+        self.numbers = torch.zeros(loops.NUMBERS, **on)
+        self.numbers[0] = DONE  # until there is something to do
+        self.v = kernel.new_zeros(m)
+
+        self.columns = max(16, 2 ** math.ceil(math.log2(m)))
+        self.rows = max(1, min(16, TILE // self.columns))
+        wanted = PER_MULTIPROCESSOR * multiprocessors(kernel.device)
+        self.share = math.ceil(n / wanted / self.rows) * self.rows
+        self.programs, self.blocks = math.ceil(n / self.share), math.ceil(m / BLOCK)
+        self.partial = kernel.new_zeros((self.programs, m))
+        self.parts = torch.zeros((2, self.programs), **on)
+        self.sums = torch.zeros((loops.PRODUCTS.value + DEPTH, self.blocks), **on)
+
+    def recorded(self) -> "Iteration":
+        """With its launches recorded, where there are CUDA graphs."""
+        self.open, self.group = _replay.recorded((self.open, self.group), self.kernel)
+        return self
+
+    def load(self, a: Tensor, b: Tensor, scale: float, tol: float, max_iter: int) -> None:
+        """A new problem's weights, float64, and settings."""
+        loops = self.loops
+        values = [0.0] * loops.NUMBERS
+        for place, value in (
+            (loops.ERROR, math.inf),
+            (loops.HIGHEST, -math.inf),
+            (loops.RECORD, math.inf),
+            (loops.FORM, 1.0),
+            (loops.TOL, tol),
+            (loops.MAX_ITER, max_iter),
+            (loops.SCALE, scale),
+        ):
+            values[place.value] = value
+        # Not waiting is safe: the driver takes so short a vector along with the call.
+        self.numbers.copy_(torch.tensor(values, dtype=torch.float64), non_blocking=True)
+        self.a.copy_(a)
+        self.b.copy_(b)
+
+    def open(self) -> None:
+        """The kernel formed by columns, and the c-transform of phi = 0; see `_dense`."""
+        loops = self.loops
+        self.psi0.copy_(self.cost.amin(0)).mul_(self.numbers[loops.SCALE.value])
+        self._form(by_rows=False)
+        sums = self.a.to(self.kernel) @ self.kernel
+        torch.sub(self.psi0, sums.double().log(), out=self.psi)
+        self.numbers[loops.FAINT.value].fill_(FAINT)
+        settled = self.psi, self.psi0, self.b, self.v, self.numbers, self.size[1]
+        self._launch(loops.settle[(1,)], *settled, BLOCK=WIDE, num_warps=8)
+
+    def resume(self, psi: Tensor) -> None:
+        """Start from potentials, at which the kernel is yet to be formed."""
+        self.psi.copy_(psi)
+        self.psi0.copy_(psi)
+        self.v.copy_(self.b)
+
+    def form(self) -> None:
+        """The kernel at psi0, if that was asked for."""
+        self._form(by_rows=True)
+
+    def _form(self, by_rows: bool) -> None:
+        matrices = self.cost, self.kernel, self.phi0, self.psi0, self.numbers
+        loop = self.loops.form[(self.size[0],)]
+        self._launch(loop, *matrices, *self.size, BY_ROWS=by_rows, BLOCK=WIDE, num_warps=4)
+
+    def group(self) -> None:
+        """A few iterations."""
+        self.form()
+        for k in range(GROUP):
+            self._iterate(fresh=int(k == 0))
+
+    def _iterate(self, fresh: int) -> None:
+        loops, (n, m) = self.loops, self.size
+        self._launch(
+            loops.half_steps[(self.programs,)],
+            *(self.kernel, self.v, self.a, self.phi0, self.phi, self.partial, self.parts),
+            *(self.numbers, n, m, self.share, fresh),
+            ROWS=self.rows,
+            COLUMNS=self.columns,
+            num_warps=max(1, min(16, self.rows * self.columns // 1024)),
+        )
+        self._launch(
+            loops.columns[(self.blocks,)],
+            *(self.partial, self.psi, self.psi0, self.b, self.residuals, self.log_q, self.sums),
+            *(self.numbers, m, self.programs, fresh),
+            PARTS=64,
+            BLOCK=BLOCK,
+            num_warps=4,
+        )
+        self._launch(
+            loops.advance[(1,)],
+            *(self.phi, self.log_q, self.psi, self.plain, self.psi0, self.b, self.v),
+            *(self.best_phi, self.best_psi, self.steps, self.residuals, self.gram),
+            *(self.parts, self.sums, self.numbers, n, m, self.programs, self.blocks, fresh),
+            BLOCK=WIDE,
+            num_warps=8,
+        )
+
+    def _launch(self, loop, *arguments, **settings) -> None:
+        with torch.cuda.device_of(self.kernel):  # Triton launches on the current device
+            loop(*arguments, **settings)
+
+    def watched(self) -> list[float]:
+        """Iterate to the end, looking after every batch: status, iterations taken, best error."""
+        replays = 1
+        while True:
+            for _ in range(replays):
+                self.group()
+            report = self.numbers[:3].tolist()
+            if report[0]:
+                return report
+            replays = min(2 * replays, MOST)
