@@ -13,6 +13,8 @@ import torch
 
 import privgan as pg
 from benchmarks.gpu import clock
+from privgan.training.trainer import PENDING, Trainer
+from privgan.training.trainer import Training as Plan
 
 # Runtime calls that make the host wait for the device.
 WAITS = ("Synchronize", "cudaMemcpy", "cuMemcpy")
@@ -63,16 +65,22 @@ class Training:
         }
 
     def profiled(self, steps):
-        """What the device does in a step, read off a trace of ``steps`` of them."""
+        """What the device does in a step, read off a trace of ``steps`` warm ones of them."""
         from torch.profiler import ProfilerActivity, profile
 
-        self(steps)
+        loss = pg.EntropicLoss.matched(self.mechanism)
+        training = Plan(loss, steps=1000, **self.settings)
+        trainer = Trainer(training, self.make(), self.reports, torch.device(self.device))
+        for _ in range(PENDING):  # what happened in them has just been read back
+            trainer.step()
+        clock.synchronize(self.device)
         kinds = [ProfilerActivity.CPU]
         kinds += [ProfilerActivity.CUDA] if self.device != "cpu" else []
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "trace.json")
             with profile(activities=kinds) as trace:
-                self(steps)
+                for _ in range(steps):
+                    trainer.step()
                 clock.synchronize(self.device)
             trace.export_chrome_trace(str(file))
             events = json.loads(file.read_text())["traceEvents"]
@@ -130,7 +138,8 @@ def images(device, tiny, **settings):
     reports = mechanism.privatize(raw, seed=1)
     make = lambda: pg.Labelled(pg.ConvDecoder(26, 28, seed=0), 10)  # noqa: E731
     about = f"{data}, {n} reports, batch {batch}"
-    settings = {"batch_size": batch, "lr": 4e-3, "average": 0.99, "anneal": 16.0} | settings
+    settings = {"batch_size": batch, "generated": batch, "lr": 4e-3} | settings
+    settings = {"average": 0.99, "anneal": 16.0} | settings
     return Training(device, make, reports, mechanism, about, **settings)
 
 

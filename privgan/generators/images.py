@@ -93,7 +93,7 @@ class Labelled(Generator):
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
         u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
         label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
-        z[:, -self.k :] = nn.functional.one_hot(label, self.k).to(z.dtype)
+        z[:, -self.k :] = torch.eye(self.k, dtype=z.dtype, device=z.device)[label]
         return z
 
     def forward(self, z: Tensor) -> Tensor:

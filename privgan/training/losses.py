@@ -14,7 +14,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms import Mechanism
-from privgan.sinkhorn import Cost, SinkhornResult, solve_samples
+from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
 
 
 class Solved(Protocol):
@@ -53,6 +53,14 @@ class Loss(ABC):
     @abstractmethod
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         """`solve` for points ``x`` (n, d') that `forward` has taken to the reports' space."""
+
+    def unchecked(self, y: Tensor) -> bool:
+        """Whether a training on reports like ``y`` (m, d') may take `follow` for `between`."""
+        return False
+
+    def follow(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        """`between` without checks of what is passed, for which a host would wait for its GPU."""
+        return self.between(x, y, a)
 
     def shiftable(self, d: int) -> Tensor:
         """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
@@ -109,6 +117,17 @@ class EntropicLoss(Loss):
     ) -> SinkhornResult:
         tol, max_iter = self.tol, self.max_iter
         return solve_samples(x, y, self.cost, self.reg, a, b, tol=tol, max_iter=max_iter)
+
+    def unchecked(self, y: Tensor) -> bool:
+        """On a GPU, where the precision of ``y`` holds costs as large as theirs to ``tol``."""
+        if not y.is_cuda or type(self).between is not EntropicLoss.between:
+            return False
+        largest = self.cost.matrix(y, y).max().item() / self.reg
+        return 4 * torch.finfo(y.dtype).eps * largest <= self.tol
+
+    def follow(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> SinkhornResult:
+        tol, max_iter = self.tol, self.max_iter
+        return solve_batch(x, y, self.cost, self.reg, a, tol=tol, max_iter=max_iter)
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)

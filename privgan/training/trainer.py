@@ -108,7 +108,8 @@ class Trainer:
         self.origin = torch.where(shiftable, reports.double().mean(0), 0.0).to(reports)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
-        self.unit = training.loss.unit(self.reports[:1000])
+        some = self.reports[:1000]
+        self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
@@ -124,7 +125,7 @@ class Trainer:
             latents = stream(training.seed, "latents", at)
             x, a = self.generator.batch(training.points, latents, even=training.even)
             made = (loss.forward(x) - self.origin).to(y.dtype)
-            solved = loss.between(made, y, a)
+            solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()

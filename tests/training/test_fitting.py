@@ -1,6 +1,8 @@
 import json
 import math
+import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import privgan as pg
 from privgan.artifact import contrast, data, metrics
 from privgan.sinkhorn import SquaredL2
 from privgan.streams import stream
+from privgan.training.trainer import Trainer, Training
 
 
 def test_training_moves_the_circle_out_of_the_blur():
@@ -385,3 +388,35 @@ def test_purposes_of_one_seed_share_no_stream():
     table = np.corrcoef(np.stack([drawn[name].numpy() for name in names]))
     off = abs(table[~np.eye(len(names), dtype=bool)])
     assert off.max() < 0.2, names
+
+
+@pytest.mark.gpu
+def test_a_device_learns_what_the_cpu_learns():
+    nll = {}
+    for device in ("cpu", "cuda"):
+        generator = model()
+        history = fit(generator, steps=120, lr=5e-3, device=device)
+        assert len(history) == 120
+        assert all(history.converged)
+        nll[device] = history.nll[-1][1]
+    assert nll["cuda"] == pytest.approx(nll["cpu"], abs=0.02)
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_device_makes_the_host_wait_for_the_solve_alone():
+    """No more than a readback every few iterations: torch names every other wait."""
+    training = Training(LOSS, steps=200, batch_size=256)
+    trainer = Trainer(training, model(), REPORTS, torch.device("cuda"))
+    for _ in range(50):
+        trainer.step()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(40):
+                trainer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [w for w in caught if "synchronizing" in str(w.message)]
+    places = sorted({f"{Path(w.filename).name}:{w.lineno}" for w in waits})
+    assert len(waits) <= 4 * 40, places
