@@ -147,7 +147,7 @@ def pairwise(device, cost, size):
     """Largest differences of costs and a plan's gradient from float64, relative to the largest."""
     x, y, *_ = problem(device, *size)
     out = torch.full((len(x), len(y)), torch.nan, device=device)
-    squared = cost == COSTS[0]
+    squared = isinstance(cost, SquaredL2)
     _triton.pairwise(x, y, out, squared=squared)
     plan = torch.rand(out.shape, generator=torch.Generator().manual_seed(0)).to(device)
     gradient = _triton.plan_gradient(x, y, plan.T.contiguous(), squared=squared)

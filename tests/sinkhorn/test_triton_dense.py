@@ -66,10 +66,10 @@ def test_it_takes_the_hosts_iterations(on, size):
     assert found["settled"]
 
 
-@pytest.mark.parametrize("m", [100, 600, 1500, 5000, 16384])
+@pytest.mark.parametrize("m", [100, 600, 1500, 3000, 16384])
 def test_every_class_of_widths(on, m):
     """A row of the kernel is held whole: how many at a time, and by how many warps, depends."""
-    found = on(solved, (5, m), 0.1, {"dtype": torch.float32}, 1e-3, 6)
+    found = on(solved, (3, m), 0.1, {"dtype": torch.float32}, 1e-3, 3)
     host, device = found["iterations"]
     assert abs(host - device) <= 1
     assert found["columns"] == pytest.approx(found["error"], abs=2e-5)
@@ -102,7 +102,7 @@ def test_a_column_that_underflows_is_the_hosts_business(on):
 
 
 def test_weak_noise_takes_hundreds_of_iterations_and_some_are_taken_back(on):
-    found = on(solved, (40, 40), 0.003)
+    found = on(solved, (30, 30), 0.003)
     host, device = found["iterations"]
     assert host > 40
     assert abs(host - device) <= 1 + 0.05 * host
