@@ -39,7 +39,7 @@ def failures(part, path=""):
 
 
 def test_every_step_is_done_and_nothing_failed(document):
-    steps = {"machine", "smoke", "suite", "training", "race", "streaming", "memory"}
+    steps = {"machine", "smoke", "suite", "training", "iteration", "race", "streaming", "memory"}
     assert {step for step, how in document["run"].items() if how == "done"} == steps
     assert steps <= set(document)
     assert not list(failures(document))

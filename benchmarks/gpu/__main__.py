@@ -29,8 +29,9 @@ BUDGETS = {
     "machine": 30,
     "smoke": 50,
     "suite": 80,
-    "training": 80,
-    "race": 170,
+    "training": 70,
+    "iteration": 30,
+    "race": 155,
     "streaming": 40,
     "memory": 20,
 }

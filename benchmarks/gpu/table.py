@@ -17,7 +17,7 @@ def of(document: dict) -> str:
         lines.append(f"training {name}: {told or found.get('failed')}")
     for name, found in document.get("race", {}).items():
         lines.append(f"{name}: {_race(found)}")
-    for step in ("streaming", "memory"):
+    for step in ("iteration", "streaming", "memory"):
         for name, found in document.get(step, {}).items():
             lines.append(f"{step} {name}: {_short(found)}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import threshold_
 
 from privgan.sinkhorn import _device
-from privgan.sinkhorn._iteration import Solution, iterate
+from privgan.sinkhorn._iteration import OVERFLOWS, Solution, iterate
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
@@ -86,6 +86,8 @@ class DenseHalfSteps:
         if found is None:
             self._absorb(psi)
             found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
+        if found is None:
+            raise ValueError(OVERFLOWS)
         phi, log_q = found
         if not math.isfinite(log_q.sum()):
             log_q = self._exact_log_columns(phi) + psi

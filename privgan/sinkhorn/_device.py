@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._iteration import DEPTH, SLACK, STALL, Solution
+from privgan.sinkhorn._iteration import DEPTH, OVERFLOWS, SLACK, STALL, Solution
 
 GOING, DONE, REFUSED, OVERFLOW = range(4)
 FIRST, LONGEST = 4, 32  # iterations queued before the host looks: few at first, then more
@@ -195,6 +195,6 @@ def iterate(
             state = advanced(state, *found, trusted, a, b, tol, max_iter)
             batch = FIRST
         if status == OVERFLOW:
-            raise ValueError("reg is too small for these costs: cost / reg overflows; rescale both")
+            raise ValueError(OVERFLOWS)
         if status == DONE:
             return Solution(state.best_phi, state.best_psi, error, int(n_iter))

@@ -28,6 +28,8 @@ SLACK = 1e-7  # a fall of the dual by less, relatively, is float32 rounding
 DEPTH = 6  # past iterates combined; deeper pays little and conditions worse
 STALL = 100  # iterations in which the error falls by less than 5%: rounding's floor, give up
 
+OVERFLOWS = "reg is too small for these costs: cost / reg overflows; rescale both"
+
 # psi (m,) to phi (n,) and log q (m,), all float64.
 HalfSteps = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -70,7 +72,7 @@ def iterate(
         residual = log_q.cpu().numpy()
         error, dual = _loops.measure(a_host, b_host, phi.cpu().numpy(), current, residual)
         if not bold and not np.isfinite(dual):
-            raise ValueError("reg is too small for these costs: cost / reg overflows; rescale both")
+            raise ValueError(OVERFLOWS)
         if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
             memory.forget()
             current, bold = plain, False  # a Sinkhorn step from the last iterate that was kept

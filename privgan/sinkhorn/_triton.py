@@ -25,7 +25,7 @@ from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._streaming import StreamingHalfSteps
 from privgan.sinkhorn.costs import ABSOLUTE, SQUARED_L2, Cost
 
-FEATURES = 8  # formed without a loop; more features are padded to a multiple
+FEATURES = 4  # formed without a loop; more features are padded to a multiple
 PROGRAMS = 32  # one-warp programs wanted for each multiprocessor: about twice what it holds
 PLAN = 2**25  # entries of the plan stored at a time for the gradients
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from privgan.sinkhorn import _replay
 from privgan.sinkhorn._dense import FAINT, DenseHalfSteps
 from privgan.sinkhorn._device import DONE, OVERFLOW, REFUSED
-from privgan.sinkhorn._iteration import DEPTH, Solution
+from privgan.sinkhorn._iteration import DEPTH, OVERFLOWS, Solution
 from privgan.sinkhorn._triton import multiprocessors, starts
 
 GROUP = 4  # iterations a replay
@@ -49,9 +49,7 @@ class TritonDenseHalfSteps(DenseHalfSteps):
             if status == REFUSED:
                 return self._helped(iteration, tol, max_iter, int(n_iter))
             if status == OVERFLOW:
-                raise ValueError(
-                    "reg is too small for these costs: cost / reg overflows; rescale both"
-                )
+                raise ValueError(OVERFLOWS)
         else:
             for _ in range(math.ceil(max_iter / GROUP) + 1):
                 iteration.group()

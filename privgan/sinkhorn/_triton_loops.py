@@ -27,6 +27,7 @@ import triton.language as tl
 # points in a group of features.
 OWN, OTHER = 64, 16
 ROWS, GROUP = 16, 64
+BLOCKS = tl.constexpr(8)  # of features, summed by themselves
 NEVER = -1e30  # a log weight of zero, finite so that no difference of two is NaN
 
 
@@ -37,13 +38,14 @@ def _exponents(
 ):  # fmt: skip
     """Both potentials less scale * cost, for other points j by own points i."""
     cost = tl.zeros((j.shape[0], i.shape[0]), tl.float32)
-    for _ in range(blocks):
+    for first in range(0, blocks, BLOCKS):
         part = tl.zeros_like(cost)  # sums of sums: hundreds of features round like dozens
-        for _ in tl.static_range(FEATURES):
-            t = tl.load(own + i)[None, :] - tl.load(other + j)[:, None]
-            part += t * t if SQUARED else tl.abs(t)
-            own += n
-            other += m
+        for _ in range(first, tl.minimum(first + BLOCKS, blocks)):
+            for _ in tl.static_range(FEATURES):
+                t = tl.load(own + i)[None, :] - tl.load(other + j)[:, None]
+                part += t * t if SQUARED else tl.abs(t)
+                own += n
+                other += m
         cost += part
     large = tl.load(own_potential + i)[None, :] + tl.load(other_potential + j)[:, None]
     small = tl.load(own_potential + n + i)[None, :] + tl.load(other_potential + m + j)[:, None]
@@ -91,15 +93,17 @@ def pairwise(
     cost = tl.zeros((OTHER, OWN), tl.float32)
     x += i * x_row
     y += j * y_row
-    for first in range(0, d, FEATURES):
+    for group in range(0, d, BLOCKS * FEATURES):
         part = tl.zeros_like(cost)
-        for k in tl.static_range(FEATURES):
-            there = first + k < d
-            s = tl.load(x + k * x_feature, mask=(i < n) & there, other=0.0)
-            t = s[:, None] - tl.load(y + k * y_feature, mask=(j < m) & there, other=0.0)[None, :]
-            part += t * t if SQUARED else tl.abs(t)
-        x += FEATURES * x_feature
-        y += FEATURES * y_feature
+        for first in range(group, tl.minimum(group + BLOCKS * FEATURES, d), FEATURES):
+            for k in tl.static_range(FEATURES):
+                there = first + k < d
+                s = tl.load(x + k * x_feature, mask=(i < n) & there, other=0.0)
+                r = tl.load(y + k * y_feature, mask=(j < m) & there, other=0.0)
+                t = s[:, None] - r[None, :]
+                part += t * t if SQUARED else tl.abs(t)
+            x += FEATURES * x_feature
+            y += FEATURES * y_feature
         cost += part
     inside = (i < n)[:, None] & (j < m)[None, :]
     tl.store(out + i.to(tl.int64)[:, None] * m + j[None, :], cost, mask=inside)
