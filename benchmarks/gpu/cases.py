@@ -57,8 +57,8 @@ class Case:
 
 
 def cases(tiny):
-    """Small ones first: a run that is cut short has something of everything."""
+    """Every size at medium noise first: a run that is cut short has something of everything."""
     if tiny:
         return [Case(64, 2, p, "medium") for p in (2, 1)]
     sizes = 1024, 4096, 16384
-    return [Case(n, d, p, noise) for n in sizes for noise in STD[2] for d in STD for p in (2, 1)]
+    return [Case(n, d, p, noise) for noise in STD[2] for n in sizes for d in STD for p in (2, 1)]
