@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[2]
 WHEELS, SITE = ROOT / "build/wheels", ROOT / "build/gpu-site"
 # Seconds each may take. Their sum is what one call has.
 BUDGETS = {
-    "machine": 30,
-    "smoke": 50,
+    "machine": 25,
+    "smoke": 45,
     "suite": 80,
-    "training": 70,
-    "iteration": 30,
-    "race": 155,
+    "training": 60,
+    "iteration": 35,
+    "race": 165,
     "streaming": 40,
     "memory": 20,
 }

@@ -14,18 +14,22 @@ from benchmarks.gpu.peers import PEERS
 from privgan.sinkhorn import L1, SquaredL2, solve, solve_batch, solve_samples
 
 TOLERANCES = 1e-2, 1e-3, 1e-4
-LIMIT = 1.0  # seconds that one solve may take
+LIMIT = 0.5  # seconds that one solve may take
 MOST = 4000  # iterations of the others
 LARGEST = 4096  # points for which there is a reference gradient
 
 
 def measure(record, device, tiny, deadline):
     warnings.simplefilter("ignore")
+    # Ours on every case, then the others as far as the time goes: they take most of it.
     for case in cases(tiny):
-        if time.monotonic() > deadline - 10:
-            record[case.key] = "skipped: no time was left"
-            continue
-        record.guarded(case.key, Race(case, device, deadline).run)
+        if time.monotonic() < deadline - 5:
+            record.guarded(case.key, lambda c=case: Race(c, device, deadline).ours_alone())
+    for case in cases(tiny):
+        known = record.entries.get(case.key)
+        if time.monotonic() < deadline - 8 and known and "ours" in known:
+            found = record.guarded("last", lambda c=case: Race(c, device, deadline).others())
+            record[case.key] = known | (found or {})
 
 
 class Race:
@@ -36,17 +40,20 @@ class Race:
         self.x, self.y = case.points(device)
         self.judge = Judge(case, self.x, self.y)
 
-    def run(self):
-        found = {"ours": {}, "others": {}}
+    def ours_alone(self):
+        found = {"ours": {}}
         if self.case.n <= LARGEST:
             found["reference_error"] = self.judge.refer(self.reference)
         for tol in TOLERANCES:
             found["ours"][f"{tol:g}"] = self.ours(tol)
-        plain = self.judge.plain_iterations(TOLERANCES, MOST if self.case.n <= LARGEST else 400)
-        found["plain_iterations"] = {f"{tol:g}": k for tol, k in plain.items()}
-        for name, kind in PEERS.items():
-            found["others"][name] = self.guarded(kind, plain)
         return found
+
+    def others(self):
+        plain = self.judge.plain_iterations(TOLERANCES, MOST if self.case.n <= LARGEST else 400)
+        if self.case.n <= LARGEST:
+            self.judge.refer(self.reference)
+        found = {"plain_iterations": {f"{tol:g}": k for tol, k in plain.items()}}
+        return found | {"others": {k: self.guarded(v, plain) for k, v in PEERS.items()}}
 
     def reference(self, cost):
         solved = solve(cost, self.case.reg, tol=1e-8, max_iter=MANY)
@@ -89,7 +96,7 @@ class Race:
 
     def theirs(self, peer, plain):
         peer.solve(2)  # compiled, and tuned where it tunes itself
-        base = clock.seconds(self.device, lambda: peer.solve(2))
+        base = min(clock.seconds(self.device, lambda: peer.solve(2)) for _ in range(2))
         each = max(0.0, clock.seconds(self.device, lambda: peer.solve(12)) - base) / 10
         found = {"seconds_per_iteration": each}
         for tol in TOLERANCES:
@@ -104,19 +111,21 @@ class Race:
         if iterations is None:
             return "plain Sinkhorn needs too many iterations"
         error = math.inf
-        for _ in range(5):
+        for _ in range(4):
             if base + each * iterations > LIMIT:
                 return f"{iterations} iterations would take {base + each * iterations:.1f} s"
             error = self.judge.error(*peer.potentials(iterations))
             if not error > 1.05 * tol:
                 break
-            iterations = math.ceil(1.25 * iterations)
+            iterations = math.ceil(1.4 * iterations)
         if not error <= 1.05 * tol:
             return f"error {error:.1e} after {iterations} iterations"
         value, gradient = peer.solve(iterations)
         gradient_error, value_error = self.judge.against(gradient, value)
         return {
-            "seconds": clock.median(self.device, lambda: peer.solve(iterations), limit=LIMIT / 2),
+            "seconds": clock.median(
+                self.device, lambda: peer.solve(iterations), runs=3, limit=LIMIT / 4
+            ),
             "iterations": iterations,
             "error": error,
             "gradient_error": gradient_error,

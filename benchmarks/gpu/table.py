@@ -16,6 +16,8 @@ def of(document: dict) -> str:
         told = {k: round(found[k], 5) for k in keys if isinstance(found.get(k), int | float)}
         lines.append(f"training {name}: {told or found.get('failed')}")
     for name, found in document.get("race", {}).items():
+        if name == "last":
+            continue
         lines.append(f"{name}: {_race(found)}")
     for step in ("iteration", "streaming", "memory"):
         for name, found in document.get(step, {}).items():
@@ -27,8 +29,9 @@ def _race(found) -> str:
     if "ours" not in found:
         return str(found)[:200]
     told = [_times("privgan", found["ours"])]
-    told += [_times(k, v) for k, v in found["others"].items() if isinstance(v, dict)]
-    told += [f"{k}: {v[:60]}" for k, v in found["others"].items() if isinstance(v, str)]
+    others = found.get("others", {})
+    told += [_times(k, v) for k, v in others.items() if isinstance(v, dict)]
+    told += [f"{k}: {v[:60]}" for k, v in others.items() if isinstance(v, str)]
     return "; ".join(told)
 
 
