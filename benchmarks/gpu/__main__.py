@@ -26,13 +26,13 @@ ROOT = Path(__file__).parents[2]
 WHEELS, SITE = ROOT / "build/wheels", ROOT / "build/gpu-site"
 # Seconds each may take. Their sum is what one call has.
 BUDGETS = {
-    "machine": 25,
-    "smoke": 45,
+    "machine": 30,
+    "smoke": 90,
     "suite": 80,
-    "training": 60,
-    "iteration": 35,
-    "race": 165,
-    "streaming": 40,
+    "training": 70,
+    "iteration": 30,
+    "race": 140,
+    "streaming": 60,
     "memory": 20,
 }
 

@@ -16,8 +16,6 @@ def of(document: dict) -> str:
         told = {k: round(found[k], 5) for k in keys if isinstance(found.get(k), int | float)}
         lines.append(f"training {name}: {told or found.get('failed')}")
     for name, found in document.get("race", {}).items():
-        if name == "last":
-            continue
         lines.append(f"{name}: {_race(found)}")
     for step in ("iteration", "streaming", "memory"):
         for name, found in document.get(step, {}).items():
