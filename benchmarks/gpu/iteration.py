@@ -15,10 +15,13 @@ def measure(record, device, tiny, deadline):
         record["left out"] = "only Triton on a device has these launches"
         return
     for n in (1000, 1024, 4096, 16384):
+        record.guarded(f"n={n} launches", launches, device, n)
+    for n in (1024, 4096, 16384):
         for tile, programs in itertools.product((4096, 8192), (1, 2, 4)):
             key = f"n={n} tile={tile} programs={programs}"
             record.guarded(key, iterations, device, n, tile, programs)
-        record.guarded(f"n={n} launches", launches, device, n)
+    for warps in (2, 4):
+        record.guarded(f"n=1024 warps={warps}", iterations, device, 1024, 8192, 2, warps)
 
 
 def prepared(device, n):
@@ -30,11 +33,12 @@ def prepared(device, n):
     return iteration
 
 
-def iterations(device, n, tile, programs):
+def iterations(device, n, tile, programs, warps=8):
     """Of replays in which every iteration works, and of those after the end."""
     with (
         patch.object(_triton_dense, "TILE", tile),
         patch.object(_triton_dense, "PER_MULTIPROCESSOR", programs),
+        patch.object(_triton_dense, "WARPS", warps),
     ):
         iteration = prepared(device, n)
     count = 20 if n > 4096 else 100

@@ -17,7 +17,7 @@ class Judge:
     def error(self, f, g):
         """L1 distance of both marginals of the plan of f and g from uniform, in mass."""
         n, rows, columns = self.case.n, [], 0.0
-        for tile in self._tiles():
+        for tile in self._tiles(1):
             density = self._density(f, g, tile)
             rows.append(density.mean(1))
             columns = columns + density.sum(0) / n
@@ -64,7 +64,7 @@ class Judge:
 
     def _gradient(self, f, g):
         rows, n = [], self.case.n
-        for tile in self._tiles():
+        for tile in self._tiles(self.case.d if self.case.p == 1 else 1):
             plan = self._density(f, g, tile) / n**2
             if self.case.p == 2:
                 rows.append(2.0 * (plan.sum(1, keepdim=True) * self.x[tile] - plan @ self.y))
@@ -76,8 +76,9 @@ class Judge:
         exponent = (f.double()[tile, None] + g.double()).sub_(self.cost[tile])
         return exponent.div_(self.case.reg).exp_()
 
-    def _tiles(self):
-        step = max(1, 2**26 // (self.case.n * self.case.d))
+    def _tiles(self, each):
+        """Rows with at most 2^26 numbers, ``each`` for every pair."""
+        step = max(1, 2**26 // (self.case.n * each))
         return [slice(k, k + step) for k in range(0, self.case.n, step)]
 
 

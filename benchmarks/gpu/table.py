@@ -27,8 +27,9 @@ def _race(found) -> str:
     if "ours" not in found:
         return str(found)[:200]
     told = [_times("privgan", found["ours"])]
-    told += [_times(k, v) for k, v in found["others"].items() if isinstance(v, dict)]
-    told += [f"{k}: {v[:60]}" for k, v in found["others"].items() if isinstance(v, str)]
+    others = found.get("others", {})
+    told += [_times(k, v) for k, v in others.items() if isinstance(v, dict)]
+    told += [f"{k}: {v[:60]}" for k, v in others.items() if isinstance(v, str)]
     return "; ".join(told)
 
 

@@ -23,6 +23,7 @@ TILE = 8192  # entries of the kernel that a program holds at a time
 WIDEST = 2 * TILE  # columns
 BLOCK, WIDE = 32, 1024  # columns of a program of `columns`; vector entries that `advance` visits
 PER_MULTIPROCESSOR = 2  # programs of `half_steps`
+WARPS = 8  # of `advance`
 
 
 class TritonDenseHalfSteps(DenseHalfSteps):
@@ -53,23 +54,30 @@ class TritonDenseHalfSteps(DenseHalfSteps):
         else:
             for _ in range(math.ceil(max_iter / GROUP) + 1):
                 iteration.group()
-            _, n_iter, error = iteration.numbers[:3].clone()
-        iteration.form()
-        self.phi0, self.psi0 = iteration.phi0, iteration.psi0
-        best = iteration.best_phi.clone(), iteration.best_psi.clone()
-        return Solution(*best, error, int(n_iter) if look else n_iter)
+        iteration.finish()
+        phi, psi, report = iteration.found.clone().split([*kernel.shape, 3])
+        self.scale_kernel = iteration.scale
+        return Solution(phi, psi, *((error, int(n_iter)) if look else (report[2], report[1])))
 
     def _helped(self, iteration: "Iteration", tol: float, max_iter: int, taken: int) -> Solution:
         """Columns have underflowed: the host forms what is left of them in the log domain."""
         psi = iteration.psi.clone() if taken else None
-        self.settled = False
         found = super().solve(psi, tol, max(1, max_iter - taken))
         return Solution(found.phi, found.psi, found.error, found.n_iter + taken)
 
-    settled = True
+    scale_kernel = None
 
     def plan(self, solution: Solution) -> Tensor:
-        return self._scaled(solution) if self.settled else super().plan(solution)
+        """The plan of the solution that was found last, written over the kernel."""
+        if self.scale_kernel is None:
+            return super().plan(solution)
+        self.scale_kernel()
+        return self.passes.kernel
+
+
+def _unchanged(new: tuple, old: tuple) -> bool:
+    """Whether a tensor and its version are the ones before, as those of uniform weights are."""
+    return new[0] is old[0] and new[1] is not None and new[1] == old[1]
 
 
 class Iteration:
@@ -90,6 +98,8 @@ class Iteration:
         self.numbers = torch.zeros(loops.NUMBERS, **on)
         self.numbers[0] = DONE  # until there is something to do
         self.v = kernel.new_zeros(m)
+        self.found = torch.zeros(n + m + 3, **on)
+        self.loaded: list = [(None, None)] * 2  # weights, and their versions
 
         self.columns = max(16, 2 ** math.ceil(math.log2(m)))
         self.rows = max(1, min(16, TILE // self.columns))
@@ -102,7 +112,8 @@ class Iteration:
 
     def recorded(self) -> "Iteration":
         """With its launches recorded, where there are CUDA graphs."""
-        self.open, self.group = _replay.recorded((self.open, self.group), self.kernel)
+        runs = self.open, self.group, self.finish, self.scale
+        self.open, self.group, self.finish, self.scale = _replay.recorded(runs, self.kernel)
         return self
 
     def load(self, a: Tensor, b: Tensor, scale: float, tol: float, max_iter: int) -> None:
@@ -121,8 +132,11 @@ class Iteration:
             values[place.value] = value
         # Not waiting is safe: the driver takes so short a vector along with the call.
         self.numbers.copy_(torch.tensor(values, dtype=torch.float64), non_blocking=True)
-        self.a.copy_(a)
-        self.b.copy_(b)
+        weights = [(t, None if t.is_inference() else t._version) for t in (a, b)]
+        if not all(_unchanged(*pair) for pair in zip(weights, self.loaded, strict=True)):
+            self.a.copy_(a)
+            self.b.copy_(b)
+            self.loaded = weights
 
     def open(self) -> None:
         """The kernel formed by columns, and the c-transform of phi = 0; see `_dense`."""
@@ -133,7 +147,7 @@ class Iteration:
         torch.sub(self.psi0, sums.double().log(), out=self.psi)
         self.numbers[loops.FAINT.value].fill_(FAINT)
         settled = self.psi, self.psi0, self.b, self.v, self.numbers, self.size[1]
-        self._launch(loops.settle[(1,)], *settled, BLOCK=WIDE, num_warps=8)
+        self._launch(loops.settle[(1,)], *settled, BLOCK=WIDE, num_warps=WARPS)
 
     def resume(self, psi: Tensor) -> None:
         """Start from potentials, at which the kernel is yet to be formed."""
@@ -141,9 +155,18 @@ class Iteration:
         self.psi0.copy_(psi)
         self.v.copy_(self.b)
 
-    def form(self) -> None:
-        """The kernel at psi0, if that was asked for."""
+    def finish(self) -> None:
+        """The best potentials and the report in one vector; and the kernel as it is wanted."""
         self._form(by_rows=True)
+        torch.cat([self.best_phi, self.best_psi, self.numbers[:3]], out=self.found)
+
+    def scale(self) -> None:
+        """The kernel, formed near the best potentials, turned into their plan."""
+        drift = self.best_psi - self.psi0
+        shift = drift.mean()
+        rows = self.a * (self.best_phi - self.phi0 + shift).exp()
+        columns = self.b * (drift - shift).exp()
+        self.kernel.mul_(rows.to(self.kernel)[:, None]).mul_(columns.to(self.kernel))
 
     def _form(self, by_rows: bool) -> None:
         matrices = self.cost, self.kernel, self.phi0, self.psi0, self.numbers
@@ -151,8 +174,8 @@ class Iteration:
         self._launch(loop, *matrices, *self.size, BY_ROWS=by_rows, BLOCK=WIDE, num_warps=4)
 
     def group(self) -> None:
-        """A few iterations."""
-        self.form()
+        """A few iterations, with the kernel formed first where the last ones asked for it."""
+        self._form(by_rows=True)
         for k in range(GROUP):
             self._iterate(fresh=int(k == 0))
 
@@ -180,7 +203,7 @@ class Iteration:
             *(self.best_phi, self.best_psi, self.steps, self.residuals, self.gram),
             *(self.parts, self.sums, self.numbers, n, m, self.programs, self.blocks, fresh),
             BLOCK=WIDE,
-            num_warps=8,
+            num_warps=WARPS,
         )
 
     def _launch(self, loop, *arguments, **settings) -> None:

@@ -11,6 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,7 @@ def solve(
     a, b = _weights("a", a, n, cost), _weights("b", b, m, cost)
     with torch.no_grad():
         matrix = cost.detach().contiguous()
-        steps = _half_steps(matrix, reg, a.double(), b.double(), kept("kernel", cost, n, m))
+        steps = _half_steps(matrix, reg, _double(a), _double(b), kept("kernel", cost, n, m))
         solution = steps.solve(_start(init, reg, cost, m), tol, max_iter)
         # A copy, for the kernel's storage belongs to the next solve.
         grad_cost = steps.plan(solution).clone() if cost.requires_grad else None
@@ -147,7 +148,7 @@ def _solve(
     check: bool,
 ) -> SinkhornResult:
     with torch.no_grad():
-        points, weights = (x.detach(), y.detach()), (a.detach().double(), b.detach().double())
+        points, weights = (x.detach(), y.detach()), (_double(a), _double(b))
         steps, offset, matrix = prepare(*points, cost, reg, *weights, tol if check else None)
         solution = steps.solve(None if psi is None else psi - offset / reg, tol, max_iter, look)
         gradients = _gradients(steps, solution, cost, x, y)
@@ -223,7 +224,7 @@ def _result(
     f, g = reg * solution.phi, reg * solution.psi + offset
     with torch.no_grad():
         weights = a.detach(), b.detach()
-        value = a.double() @ f + b.double() @ g
+        value = _double(a) @ f + _double(b) @ g
     f, g = f.to(a.dtype), g.to(a.dtype)
     if check and not torch.isfinite(value.to(a.dtype)):
         raise ValueError(f"cost / reg overflows: the value is {value.item():.3g}; rescale the data")
@@ -258,7 +259,26 @@ def _weights(name: str, weights: Any, size: int, like: Tensor) -> Tensor:
 
 
 def _uniform(size: int, like: Tensor) -> Tensor:
-    return torch.full((size,), 1.0 / size, dtype=like.dtype, device=like.device)
+    return _uniform_on(size, like.dtype, like.device)
+
+
+@functools.lru_cache(64)
+def _uniform_on(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # a tensor made within it is no use to autograd
+        return torch.full((size,), 1.0 / size, dtype=dtype, device=device)
+
+
+@functools.lru_cache(64)
+def _uniform_double(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return _uniform_on(size, dtype, device).double()
+
+
+def _double(weights: Tensor) -> Tensor:
+    """Float64; of uniform weights the same tensor each time, which need not be copied again."""
+    kind = len(weights), weights.dtype, weights.device
+    uniform = weights is _uniform_on(*kind)
+    return _uniform_double(*kind) if uniform else weights.detach().double()
 
 
 def _start(init: Any, reg: float, like: Tensor, m: int) -> Tensor | None:
