@@ -20,6 +20,9 @@ from privgan.sinkhorn._iteration import DEPTH, OVERFLOWS, SLACK, STALL, Solution
 
 GOING, DONE, REFUSED, OVERFLOW = range(4)
 FIRST, LONGEST = 4, 32  # iterations queued before the host looks: few at first, then more
+# Pairs of points in all that are queued: more of them take longer than a look, and those of
+# iterations after the end would be wasted.
+QUEUED = 2**26
 
 
 class DeviceHalfSteps(Protocol):
@@ -181,19 +184,20 @@ def iterate(
     half_steps: DeviceHalfSteps, psi: Tensor, a: Tensor, b: Tensor, tol: float, max_iter: int
 ) -> Solution:
     """As `_iteration.iterate`, the host looking once a batch of iterations."""
-    state, batch = begin(psi, len(a)), FIRST
+    most = max(1, min(LONGEST, QUEUED // (len(a) * len(b))))
+    state, batch = begin(psi, len(a)), min(FIRST, most)
     while True:
         for _ in range(batch):
             found = half_steps.attempt(state.psi)
             state = advanced(state, *found, a, b, tol, max_iter)
         status, n_iter, error = state.report().tolist()
-        batch = min(2 * batch, LONGEST)
+        batch = min(2 * batch, most)
         if status == REFUSED:
             found = half_steps(state.psi)
             state = state._replace(status=torch.zeros_like(state.status))
             trusted = torch.ones_like(state.status, dtype=torch.bool)
             state = advanced(state, *found, trusted, a, b, tol, max_iter)
-            batch = FIRST
+            batch = min(FIRST, most)
         if status == OVERFLOW:
             raise ValueError(OVERFLOWS)
         if status == DONE:

@@ -174,6 +174,16 @@ def test_the_host_looks_once_a_batch(half_steps, monkeypatch, seed):
     assert looks.count <= len(reports) + 4 * refusals
 
 
+def test_of_a_large_problem_no_iteration_is_wasted(half_steps, monkeypatch):
+    cost, a, b, _ = problem(2)
+    monkeypatch.setattr(_device, "QUEUED", cost.numel())
+    steps, attempt, attempts = half_steps(cost, 0.05, a, b), DenseHalfSteps.attempt, []
+    counted = lambda self, psi: attempts.append(1) or attempt(self, psi)  # noqa: E731
+    monkeypatch.setattr(DenseHalfSteps, "attempt", counted)
+    solution = _device.iterate(steps, steps.start(), a, b, 1e-6, 3000)
+    assert len(attempts) == solution.n_iter > 3
+
+
 @pytest.mark.parametrize("kind", ["dense", "streaming"])
 def test_an_iteration_needs_no_host_at_all(monkeypatch, kind):
     """On the meta device nothing can be read, and whatever is made elsewhere cannot be mixed in."""
