@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import ot
@@ -63,7 +64,7 @@ class _ExactTransport(torch.autograd.Function):
     """<P, C> at POT's optimal P, uniform on y; gradients hold P, and its potentials, fixed."""
 
     @staticmethod
-    def forward(ctx, x, y, a, cost):
+    def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, cost: Cost) -> tuple[Tensor, bool]:
         with torch.no_grad():
             matrix = cost.matrix(x, y)
         weights = a.detach().double().cpu().numpy()
@@ -82,7 +83,7 @@ class _ExactTransport(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
         x, y, plan, potential = ctx.saved_tensors
         need_x, need_y, need_a = ctx.needs_input_grad[:3]
         return (

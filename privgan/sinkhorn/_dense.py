@@ -13,7 +13,6 @@ import threading
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
 
 from privgan.sinkhorn import _device
 from privgan.sinkhorn._iteration import OVERFLOWS, Solution, iterate
@@ -57,7 +56,7 @@ class DenseHalfSteps:
         self.cost, self.scale = cost, 1.0 / reg
         self.a, self.b = a, b
         self.passes = _kind(kernel)(cost, kernel, self.scale, a, b)
-        self.psi0: Tensor | None = None
+        self.formed = False  # whether there is a kernel yet, at phi0 (n,) and psi0 (m,)
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
@@ -69,18 +68,18 @@ class DenseHalfSteps:
         """-log sum_i a_i exp(-C_ij / reg), (m,)."""
         self.phi0 = torch.zeros_like(self.a)
         self.psi0 = self.cost.amin(0).double().mul_(self.scale)
-        self.faint = FAINT
+        self.faint, self.formed = FAINT, True
         sums = self.passes.form(self.phi0, self.psi0)
         psi = self.psi0 - sums.log()
         return psi if math.isfinite(psi.sum()) else -self._exact_log_columns(self.phi0)
 
     def _absorb(self, psi: Tensor) -> None:
         self.psi0, self.phi0 = psi, self.passes.row_minima(psi).double()
-        self.faint = 0.0
+        self.faint, self.formed = 0.0, True
         self.passes.form(self.phi0, self.psi0)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
-        if self.psi0 is None:
+        if not self.formed:
             self._absorb(psi)
         found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
         if found is None:
@@ -95,6 +94,8 @@ class DenseHalfSteps:
 
     def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same, and whether it can be trusted, without a look from the host."""
+        if not self.formed:
+            self._absorb(psi)
         phi, log_q, inside = self.passes.attempt(self.phi0, self.psi0, psi, self.faint)
         return phi, log_q, inside & log_q.sum().isfinite()
 
@@ -140,7 +141,7 @@ class _Passes:
         """Fill the kernel; its column sums weighted with a, (m,)."""
         self._log_kernel(phi0, psi0)
         # Clamped, not infinite, on the way: some exp take a hundred times longer over infinity.
-        threshold_(self.kernel.exp_(), 1.001 * math.exp(FLUSH), 0.0)
+        torch.threshold_(self.kernel.exp_(), 1.001 * math.exp(FLUSH), 0.0)
         return (self.a.to(self.kernel) @ self.kernel).double()
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
@@ -158,8 +159,8 @@ class _Passes:
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor] | None:
         """phi and log q, or None if the kernel cannot hold them: it must be formed anew."""
-        *found, inside = self.attempt(phi0, psi0, psi, faint)
-        return tuple(found) if inside else None
+        phi, log_q, inside = self.attempt(phi0, psi0, psi, faint)
+        return (phi, log_q) if inside else None
 
     def attempt(
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float

@@ -42,7 +42,7 @@ class State(NamedTuple):
 
     psi, plain: the next iterate (m,), and the plain Sinkhorn step that replaces it if it lowers
     the dual. steps, residuals (DEPTH, m) and their inner products (DEPTH, DEPTH): the memory, of
-    which ``count`` entries were made. best_phi (n,), best_psi (m,), error: the best iterate.
+    which ``entries`` were made. best_phi (n,), best_psi (m,), error: the best iterate.
     """
 
     psi: Tensor
@@ -50,7 +50,7 @@ class State(NamedTuple):
     steps: Tensor
     residuals: Tensor
     gram: Tensor
-    count: Tensor
+    entries: Tensor
     best_phi: Tensor
     best_psi: Tensor
     error: Tensor
@@ -76,7 +76,7 @@ def begin(psi: Tensor, n: int) -> State:
         steps=psi.new_zeros((DEPTH, m)),
         residuals=psi.new_zeros((DEPTH, m)),
         gram=psi.new_zeros((DEPTH, DEPTH)),
-        count=zero,
+        entries=zero,
         best_phi=psi.new_zeros(n),
         best_psi=psi,
         error=infinite,
@@ -124,7 +124,7 @@ def advanced(
 
     moving = kept & ~stop
     step = s.psi - log_q
-    count = where(moving, s.count + 1, where(fallen, 0.0, s.count))
+    count = where(moving, s.entries + 1, where(fallen, 0.0, s.entries))
     steps, residuals, gram = _remembered(s, moving, count, step, log_q)
     combined = where(count > 1, _weights(gram, count) @ steps, step)
     plain = where(fallen, s.plain, s.psi)
@@ -137,7 +137,7 @@ def advanced(
         steps=steps,
         residuals=residuals,
         gram=gram,
-        count=count,
+        entries=count,
         best_phi=where(better, phi, s.best_phi),
         best_psi=where(better, s.psi, s.best_psi),
         error=best,
@@ -188,8 +188,8 @@ def iterate(
     state, batch = begin(psi, len(a)), min(FIRST, most)
     while True:
         for _ in range(batch):
-            found = half_steps.attempt(state.psi)
-            state = advanced(state, *found, a, b, tol, max_iter)
+            tried = half_steps.attempt(state.psi)
+            state = advanced(state, *tried, a, b, tol, max_iter)
         status, n_iter, error = state.report().tolist()
         batch = min(2 * batch, most)
         if status == REFUSED:

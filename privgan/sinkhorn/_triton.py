@@ -15,7 +15,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,7 +103,9 @@ class TritonHalfSteps(StreamingHalfSteps):
             grad[tile] = plan_gradient(own.points[tile], other.points, plan, squared=self._squared)
         return grad
 
-    def _launch(self, loop: Callable, own: _Side, other: _Side, *args: Tensor, **sizes: int):
+    def _launch(
+        self, loop: Callable[..., Any], own: _Side, other: _Side, *args: Tensor, **sizes: int
+    ) -> None:
         """Run a loop that forms costs; ``args``: both potentials, then the results."""
         d, n = own.columns.shape
         m = other.columns.shape[1]

@@ -7,6 +7,8 @@ place; what goes in is copied there, and what the host reads is one vector a bat
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +26,9 @@ WIDEST = 2 * TILE  # columns
 BLOCK, WIDE = 32, 1024  # columns of a program of `columns`; vector entries that `advance` visits
 PER_MULTIPROCESSOR = 2  # programs of `half_steps`
 WARPS = 8  # of `advance`
+
+# A tensor and its version, which a write to it raises; None where there is none yet.
+Version = tuple[Tensor | None, int | None]
 
 
 class TritonDenseHalfSteps(DenseHalfSteps):
@@ -75,7 +80,7 @@ class TritonDenseHalfSteps(DenseHalfSteps):
         return self.passes.kernel
 
 
-def _unchanged(new: tuple, old: tuple) -> bool:
+def _unchanged(new: Version, old: Version) -> bool:
     """Whether a tensor and its version are the ones before, as those of uniform weights are."""
     return new[0] is old[0] and new[1] is not None and new[1] == old[1]
 
@@ -88,18 +93,18 @@ class Iteration:
 
         self.loops, self.cost, self.kernel = loops, cost, kernel
         n, m = self.size = kernel.shape
-        on = {"dtype": torch.float64, "device": kernel.device}
+        like = kernel.new_empty(0, dtype=torch.float64)
         # Each a tensor of its own: the loops are compiled anew for another alignment.
-        self.a, self.phi0, self.phi, self.best_phi = (torch.zeros(n, **on) for _ in range(4))
-        self.b, self.psi0, self.psi = (torch.zeros(m, **on) for _ in range(3))
-        self.best_psi, self.plain, self.log_q = (torch.zeros(m, **on) for _ in range(3))
-        self.steps, self.residuals = (torch.zeros((DEPTH, m), **on) for _ in range(2))
-        self.gram = torch.zeros((loops.PLACES.value,) * 2, **on)
-        self.numbers = torch.zeros(loops.NUMBERS, **on)
+        self.a, self.phi0, self.phi, self.best_phi = (like.new_zeros(n) for _ in range(4))
+        self.b, self.psi0, self.psi = (like.new_zeros(m) for _ in range(3))
+        self.best_psi, self.plain, self.log_q = (like.new_zeros(m) for _ in range(3))
+        self.steps, self.residuals = (like.new_zeros((DEPTH, m)) for _ in range(2))
+        self.gram = like.new_zeros((loops.PLACES.value,) * 2)
+        self.numbers = like.new_zeros(loops.NUMBERS)
         self.numbers[0] = DONE  # until there is something to do
         self.v = kernel.new_zeros(m)
-        self.found = torch.zeros(n + m + 3, **on)
-        self.loaded: list = [(None, None)] * 2  # weights, and their versions
+        self.found = like.new_zeros(n + m + 3)
+        self.loaded: list[Version] = [(None, None)] * 2  # weights, and their versions
 
         self.columns = max(16, 2 ** math.ceil(math.log2(m)))
         self.rows = max(1, min(16, TILE // self.columns))
@@ -107,13 +112,15 @@ class Iteration:
         self.share = math.ceil(n / wanted / self.rows) * self.rows
         self.programs, self.blocks = math.ceil(n / self.share), math.ceil(m / BLOCK)
         self.partial = kernel.new_zeros((self.programs, m))
-        self.parts = torch.zeros((2, self.programs), **on)
-        self.sums = torch.zeros((loops.PRODUCTS.value + DEPTH, self.blocks), **on)
+        self.parts = like.new_zeros((2, self.programs))
+        self.sums = like.new_zeros((loops.PRODUCTS.value + DEPTH, self.blocks))
 
     def recorded(self) -> "Iteration":
         """With its launches recorded, where there are CUDA graphs."""
         runs = self.open, self.group, self.finish, self.scale
-        self.open, self.group, self.finish, self.scale = _replay.recorded(runs, self.kernel)
+        replays = _replay.recorded(runs, self.kernel)
+        for run, replay in zip(runs, replays, strict=True):
+            setattr(self, run.__name__, replay)
         return self
 
     def load(self, a: Tensor, b: Tensor, scale: float, tol: float, max_iter: int) -> None:
@@ -132,7 +139,7 @@ class Iteration:
             values[place.value] = value
         # Not waiting is safe: the driver takes so short a vector along with the call.
         self.numbers.copy_(torch.tensor(values, dtype=torch.float64), non_blocking=True)
-        weights = [(t, None if t.is_inference() else t._version) for t in (a, b)]
+        weights: list[Version] = [(t, None if t.is_inference() else t._version) for t in (a, b)]
         if not all(_unchanged(*pair) for pair in zip(weights, self.loaded, strict=True)):
             self.a.copy_(a)
             self.b.copy_(b)
@@ -206,7 +213,7 @@ class Iteration:
             num_warps=WARPS,
         )
 
-    def _launch(self, loop, *arguments, **settings) -> None:
+    def _launch(self, loop: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
         with torch.cuda.device_of(self.kernel):  # Triton launches on the current device
             loop(*arguments, **settings)
 

@@ -67,13 +67,15 @@ class Envelope(torch.autograd.Function):
     """Attaches to the value the gradients that were computed with it."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: tuple, *inputs: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, value: Tensor, gradients: tuple[Tensor | None, ...], *inputs: Tensor
+    ) -> Tensor:
         ctx.save_for_backward(*inputs)
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         pairs = zip(ctx.needs_input_grad[2:], ctx.gradients, strict=True)
         # Refusing to be differentiated again must be wired to the inputs, or autograd would

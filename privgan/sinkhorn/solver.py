@@ -31,6 +31,9 @@ from privgan.sinkhorn.result import Envelope, SinkhornResult
 # GPU it may take half of what is free there instead.
 DENSE_BYTES = 2**30
 
+# Half-steps, what they leave out of the costs in y alone, and how to form the matrix again.
+Prepared = tuple[DenseHalfSteps | StreamingHalfSteps, Tensor | float, Callable[[], Tensor] | None]
+
 
 def solve(
     cost: Tensor,
@@ -133,7 +136,7 @@ def solve_batch(
 
 
 def _solve(
-    prepare: Callable,
+    prepare: Callable[..., Prepared],
     x: Tensor,
     y: Tensor,
     cost: Cost,
@@ -165,7 +168,9 @@ def _storable(x: Tensor, m: int) -> bool:
     return wanted <= (free + unused) // 2
 
 
-def _dense(x, y, cost, reg, a, b, tol):
+def _dense(
+    x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor, tol: float | None
+) -> Prepared:
     """Half-steps on a stored matrix, what it lacks in y alone, and how to form it again.
 
     tol: what the costs' precision has to support; None if that is known.
@@ -182,12 +187,14 @@ def _dense(x, y, cost, reg, a, b, tol):
     return steps, offset, lambda: cost.reduced_in(*points, points[0].new_empty((n, m)))[0]
 
 
-def _half_steps(matrix, reg, a, b, kernel):
+def _half_steps(matrix: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor) -> DenseHalfSteps:
     kind = TritonDenseHalfSteps if TritonDenseHalfSteps.fits(kernel) else DenseHalfSteps
     return kind(matrix, reg, a, b, kernel)
 
 
-def _streaming(x, y, cost, reg, a, b, tol):
+def _streaming(
+    x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor, tol: float | None
+) -> Prepared:
     kinds = CompiledHalfSteps, TritonHalfSteps, StreamingHalfSteps
     kind = next(kind for kind in kinds if kind.fits(x, cost))
     return kind(x, y, cost, reg, a, b), 0.0, None

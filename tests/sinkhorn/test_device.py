@@ -93,7 +93,7 @@ def test_a_step_that_lowers_the_dual_is_taken_back(half_steps, monkeypatch):
     assert len(falls) > 5
     for early, late in falls:
         assert torch.equal(late.psi, early.plain)
-        assert late.count == 0
+        assert late.entries == 0
         assert late.highest == early.highest
     assert all(late.highest >= early.highest for early, late in pairwise(found))
     assert all(late.error <= early.error for early, late in pairwise(found))
@@ -202,3 +202,12 @@ def test_an_iteration_needs_no_host_at_all(monkeypatch, kind):
         state = advanced(state, *steps.attempt(state.psi), a, b, 1e-3, 9)
     assert state.status.device.type == "meta"
     assert GOING == 0
+
+
+def test_a_start_of_ones_own_needs_no_kernel_before_it(half_steps):
+    cost, a, b, reg = problem(1)
+    first = half_steps(cost, reg, a, b)
+    solution = _device.iterate(first, first.start(), a, b, 1e-8, 3000)
+    again = _device.iterate(half_steps(cost, reg, a, b), solution.psi, a, b, 1e-6, 3000)
+    assert again.n_iter == 1
+    assert again.error <= 1e-6
