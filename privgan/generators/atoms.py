@@ -16,11 +16,13 @@ class Atoms(Generator):
     value's gradient in the weights: it works where a channel's cost has none in the points.
     """
 
-    latent_dim = 1
+    latent_dim: int = 1
+    out_dim: int
+    points: Tensor
+    logits: nn.Parameter
 
     def __init__(self, points: Tensor | np.ndarray):
         super().__init__()
-        self.points: Tensor
         self.register_buffer("points", checks.as_records("points", points).detach().clone())
         self.out_dim = self.points.shape[1]
         self.logits = nn.Parameter(self.points.new_zeros(len(self.points)))

@@ -140,6 +140,9 @@ class Units(nn.Module):
 class Bounded(nn.Module):
     """Any numbers to numbers between ``low`` and ``high``, which are public, by a sigmoid."""
 
+    low: float
+    high: float
+
     def __init__(self, low: float, high: float):
         super().__init__()
         if not low < high:

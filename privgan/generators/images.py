@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from privgan import checks
 from privgan.generators.base import (
+    Bounded,
     Generator,
+    Units,
     evaluating,
     invert,
     output,
@@ -22,6 +24,16 @@ class ConvDecoder(Generator):
     side: a multiple of 4; ``out_dim`` is its square. channels: of the coarse map, halved at the
     first doubling. hidden: width of the layer before it. bounds: as in `MLP`.
     """
+
+    latent_dim: int
+    out_dim: int
+    side: int
+    channels: int
+    seed: int
+    hidden: int
+    bounds: tuple[float, float] | None
+    net: nn.Sequential
+    output: Units | Bounded
 
     def __init__(
         self,
@@ -72,6 +84,12 @@ class Labelled(Generator):
     reports. Classes occur in a batch as often as they should, up to rounding.
     """
 
+    latent_dim: int
+    out_dim: int
+    decoder: Generator
+    k: int
+    prior: Tensor
+
     def __init__(self, decoder: Generator, k: int, *, prior: Sequence[float] | None = None):
         super().__init__()
         checks.instance("decoder", decoder, Generator)
@@ -85,7 +103,6 @@ class Labelled(Generator):
         p = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
         if p.shape != (k,) or not (p >= 0).all() or abs(p.sum().item() - 1) > 1e-4:
             raise ValueError(f"prior must be {k} probabilities that sum to 1, got {p.tolist()}")
-        self.prior: Tensor
         self.register_buffer("prior", p)
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:

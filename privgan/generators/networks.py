@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, Units, invert, output, seeded
+from privgan.generators.base import Bounded, Generator, Units, invert, output, seeded
 
 
 class Linear(Generator):
@@ -14,6 +14,12 @@ class Linear(Generator):
 
     ``matrix`` is W (out_dim, latent_dim) and ``offset`` is c (out_dim,), in the records' units.
     """
+
+    latent_dim: int
+    out_dim: int
+    seed: int
+    net: nn.Linear
+    units: Units
 
     def __init__(self, latent_dim: int, out_dim: int, *, seed: int = 0):
         super().__init__()
@@ -50,6 +56,17 @@ class MLP(Generator):
     public rows, smooth ones say, instead of every output by itself.
     """
 
+    latent_dim: int
+    out_dim: int
+    bounds: tuple[float, float] | None
+    categories: tuple[slice, ...]
+    norm: bool
+    seed: int
+    hidden: tuple[int, ...]
+    net: nn.Sequential
+    basis: Tensor | None
+    output: Units | Bounded
+
     def __init__(
         self,
         latent_dim: int,
@@ -82,7 +99,6 @@ class MLP(Generator):
                 width = h
             layers.append(nn.Linear(width, out_dim if basis is None else len(basis)))
         self.net = nn.Sequential(*layers)
-        self.basis: Tensor | None
         self.register_buffer("basis", None if basis is None else basis.float().clone())
         self.output = output(out_dim, bounds)
         if basis is not None and basis.shape[1] != out_dim:

@@ -63,6 +63,14 @@ class State:
     done begins another leg, whose learning rate falls from its start again.
     """
 
+    generator: Generator
+    optimizer: torch.optim.Optimizer
+    history: History
+    average: Generator | None
+    step: int
+    started: int
+    best: tuple[float, dict[str, Tensor]] | None
+
     def __init__(
         self,
         generator: Generator,
@@ -73,7 +81,7 @@ class State:
         self.generator, self.optimizer, self.history = generator, optimizer, history
         self.average = average  # a copy of the generator that follows it slowly
         self.step, self.started = 0, 0
-        self.best: tuple[float, dict[str, Tensor]] | None = None  # held-out NLL, weights
+        self.best = None  # held-out NLL, weights
 
     @property
     def judged(self) -> Generator:

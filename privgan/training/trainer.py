@@ -80,6 +80,20 @@ class Trainer:
     to ``device`` and trained in place.
     """
 
+    training: Training
+    device: torch.device
+    generator: Generator
+    heldout: Tensor
+    rows: Tensor
+    epoch: int
+    order: Tensor
+    origin: Tensor
+    reports: Tensor
+    unit: float
+    unchecked: bool
+    state: State
+    pending: list[tuple[Tensor, Solved]]
+
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
     ):
@@ -113,7 +127,7 @@ class Trainer:
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
-        self.pending: list[tuple[Tensor, Solved]] = []
+        self.pending = []
 
     def step(self) -> Solved:
         """One batch of reports, one of generated points, one step of Adam."""

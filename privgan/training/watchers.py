@@ -33,6 +33,9 @@ class Watcher(Protocol):
 class HeldOut:
     """Follows the likelihood of held-out reports, and with ``keep_best`` keeps the likeliest."""
 
+    every: int
+    reports: Tensor
+
     def __init__(self, trainer: Trainer):
         self.every = max(1, trainer.training.steps // CHECKS)
         self.reports = trainer.heldout[:POINTS]
@@ -66,6 +69,10 @@ class Snapshots:
 class Checkpoint:
     """Saves the state now and then, and at the end."""
 
+    path: Path
+    identity: Mapping[str, Any]
+    saved: float
+
     def __init__(self, path: Path, identity: Mapping[str, Any]):
         self.path, self.identity = path, identity
         self.saved = time.monotonic()
@@ -80,6 +87,9 @@ class Checkpoint:
 class Clock:
     """Adds up the seconds of the steps, and of what watches them, over resumed runs."""
 
+    earlier: float
+    started: float
+
     def __init__(self, trainer: Trainer):
         self.earlier, self.started = trainer.state.history.seconds, time.perf_counter()
 
@@ -89,6 +99,9 @@ class Clock:
 
 class Convergence:
     """Warns once of a batch that was not solved to the loss's tolerance."""
+
+    seen: int
+    warned: bool
 
     def __init__(self, trainer: Trainer):
         self.seen = len(trainer.state.history)
@@ -111,6 +124,8 @@ class Convergence:
 
 class Bar:
     """A progress bar on a terminal, with the device and the last held-out likelihood."""
+
+    bar: Any
 
     def __init__(self, trainer: Trainer, show: bool):
         state = trainer.state
