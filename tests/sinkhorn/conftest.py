@@ -11,10 +11,6 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 
-def _interpret():
-    os.environ["TRITON_INTERPRET"] = "1"
-
-
 @pytest.fixture(scope="module", params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
 def on(request):
     """Run a function, given the device as its first argument, where Triton can run."""
@@ -23,5 +19,8 @@ def on(request):
         yield lambda check, *arguments: check("cuda", *arguments)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, initializer=_interpret) as process:
+    with ProcessPoolExecutor(1, spawn) as process:
+        with pytest.MonkeyPatch.context() as environment:  # as it is when the process starts
+            environment.setenv("TRITON_INTERPRET", "1")
+            process.submit(os.getpid).result()
         yield lambda check, *arguments: process.submit(check, "cpu", *arguments).result()
