@@ -119,7 +119,7 @@ class Trainer:
 
         # Costs compare x with y, so what both have in common only costs digits.
         shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        self.origin = torch.where(shiftable, reports.double().mean(0), 0.0).to(reports)
+        self.origin = torch.where(shiftable, reports.mean(0, dtype=torch.float64), 0.0).to(reports)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
@@ -209,6 +209,8 @@ def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
 
 def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
     """Reports in the network's precision, unless rounding would move them by what could matter."""
+    if reports.dtype == dtype:
+        return reports
     narrow = reports.to(dtype)
     checks.check_finite("reports", narrow, "row")  # casting may have overflowed
     moved = (narrow.to(reports) - reports).abs().amax(0)
