@@ -181,3 +181,17 @@ def test_likelihood_has_the_gradient_of_its_value():
     a = (a / a.sum()).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, a: loss(x, y, a), (x, a))
     assert torch.isclose(loss(x, y), loss(x, y, torch.full((6,), 1 / 6).double()))
+
+
+def test_a_zero_weight_leaves_its_point_out_of_the_likelihood():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(4, 2, generator=g).double(), torch.randn(6, 2, generator=g).double()
+    a = torch.tensor([0.5, 0.0, 0.3, 0.2], dtype=torch.float64, requires_grad=True)
+    loss = pg.LikelihoodLoss(SquaredL2(), 0.5)
+    value = loss(x.requires_grad_(), y, a)
+    value.backward()
+    kept = a.detach() > 0
+    assert value.item() == pytest.approx(loss(x.detach()[kept], y, a.detach()[kept]).item())
+    assert a.grad.isfinite().all()
+    assert x.grad.isfinite().all()
+    assert not x.grad[1].any()
