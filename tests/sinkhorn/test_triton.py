@@ -122,7 +122,7 @@ def test_a_zero_weight_is_a_deleted_point(on, cost):
 
 def chunked(device, cost):
     """Rows split over many programs and the whole plan stored, against neither of the two."""
-    x, y, a, b = problem(device, 150, 90, 3)
+    x, y, a, b = problem(device, 70, 40, 3)
     steps = TritonHalfSteps(x, y, cost, 0.3, a, b)
     # Whatever the number of multiprocessors: as many splits as there are units, and one.
     with patch.object(_triton, "PROGRAMS", 10**6):
@@ -165,7 +165,7 @@ def test_costs_and_gradients_of_a_plan(on, cost, size):
 
 def solved(device, cost, std, tol):
     """The certificate, the marginal error summed in float64, and both of the gradients' errors."""
-    x, y, a, b = problem(device, 96, 90, 2, std)
+    x, y, a, b = problem(device, 66, 50, 2, std)
     reg = 2 * std**2 if isinstance(cost, SquaredL2) else std / 2**0.5
     steps = TritonHalfSteps(x, y, cost, reg, a, b)
     found = iterate(steps, steps.start(), a, b, tol, 5000)
