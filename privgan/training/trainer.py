@@ -100,7 +100,6 @@ class Trainer:
         self.training, self.device = training, device
         self.generator = generator.to(device)
         like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
-        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
         kept_out = 0
         if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
             kept_out = max(1, round(training.holdout * len(reports)))
@@ -124,6 +123,8 @@ class Trainer:
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
+        # Last of all that may fail: a generator that was refused is as it was.
+        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)

@@ -362,6 +362,15 @@ def test_double_reports_that_single_precision_would_round_are_trained_on_in_doub
     assert seen == [(torch.float64, torch.float64)]
 
 
+@pytest.mark.parametrize("bad", [{"batch_size": 600}, {"holdout": 0.0, "keep_best": True}])
+def test_a_training_that_is_refused_leaves_the_generators_units_alone(bad):
+    generator = model()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    with pytest.raises(ValueError, match=r"batch_size is 600|keep_best needs"):
+        fit(generator, 1e4 * REPORTS, **bad)
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
 def test_layers_that_draw_are_part_of_the_seed():
     class Dropped(pg.MLP):
         def forward(self, z):
