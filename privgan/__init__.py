@@ -20,10 +20,11 @@ from privgan.mechanisms import (
     UnaryEncoding,
 )
 from privgan.reports import Reports, release, simulate
-from privgan.training import EntropicLoss, LikelihoodLoss, fit, report_nll
+from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, report_nll
 
 __all__ = [
     "MLP",
+    "AmortizedLoss",
     "Atoms",
     "Ball",
     "Box",

@@ -11,10 +11,10 @@ from privgan.generators.base import (
     Generator,
     Units,
     evaluating,
-    invert,
     output,
     seeded,
 )
+from privgan.generators.latents import invert
 from privgan.streams import stream
 
 
@@ -95,6 +95,7 @@ class Labelled(Generator):
         checks.instance("decoder", decoder, Generator)
         self.decoder, self.k = decoder, checks.positive_int("k", k)
         self.latent_dim, self.out_dim = decoder.latent_dim, decoder.out_dim + k
+        self.classes, self.side = k, decoder.side
         if decoder.latent_dim <= k:
             raise ValueError(
                 f"the decoder has {decoder.latent_dim} latents, {k} of which are the class; "
@@ -106,12 +107,19 @@ class Labelled(Generator):
         self.register_buffer("prior", p)
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
-        z = self.decoder.latent(n, generator, even=even)
+        normals = self.decoder.latent(n, generator, even=even)[:, : -self.k]
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
-        u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
+        u = (torch.arange(n) + u).div_(n).to(normals.device)  # evenly spaced: exact frequencies
         label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
-        z[:, -self.k :] = torch.eye(self.k, dtype=z.dtype, device=z.device)[label]
-        return z
+        return self._of(label, normals, generator)
+
+    def _of(self, label: Tensor, normals: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of the classes ``label`` (n,), from standard normals."""
+        u = normals if self.law is None else self.law.draw(normals, generator, label)
+        return torch.cat([u, nn.functional.one_hot(label, self.k).to(u)], 1)
+
+    def log_prior(self) -> Tensor:
+        return self.prior.log()
 
     def forward(self, z: Tensor) -> Tensor:
         x, label = self.decoder(z), z[:, -self.k :]
@@ -134,10 +142,10 @@ class Labelled(Generator):
     ) -> Tensor:
         """``n`` records (n, decoder.out_dim) of one class, without its columns; as `sample`."""
         generator = stream(seed, "sample")
-        z = self.latent(checks.positive_int("n", n), generator)
+        normals = self.decoder.latent(checks.positive_int("n", n), generator)[:, : -self.k]
         if not 0 <= checks.integer("label", label) < self.k:
             raise ValueError(f"label must be 0 to {self.k - 1}, got {label}")
-        z[:, -self.k :] = nn.functional.one_hot(torch.tensor(label), self.k).to(z)
+        z = self._of(torch.full((n,), int(label), device=normals.device), normals, generator)
         return self.decoder.draw(self.decode(z), generator).to(device)
 
     @torch.no_grad()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Bounded, Generator, Units, invert, output, seeded
+from privgan.generators.base import Bounded, Generator, Units, output, seeded
+from privgan.generators.latents import invert
 
 
 class Linear(Generator):

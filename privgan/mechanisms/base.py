@@ -99,6 +99,15 @@ class Mechanism(Value, ABC):
         self._check_pair(x, y)
         return self.cost.matrix(x, y) / -self.reg + self._log_normaliser(y)
 
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        """``log k(y_i | x_i)`` in nats, (n,), of report i for record i alone; as `log_density`."""
+        x, y = checks.as_records("x", x), checks.as_records("y", y)
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} rows and y has {len(y)}; a record needs its report")
+        x = self.forward(x)
+        self._check_pair(x, y)
+        return self.cost.paired(x, y) / -self.reg + self._log_normaliser(y)
+
     def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
         """The budget, in nats, that one report spends on a whole record, at ``delta``.
 

@@ -45,6 +45,9 @@ class CategoryCost(Cost):
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return -self._likelihood(x, y).log()
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return -(self.miss + (self.hit - self.miss) * (x * y).sum(1)).log()
+
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         with full_precision():
             return (plan / self._likelihood(x, y)) @ y * (self.miss - self.hit)

@@ -26,6 +26,10 @@ class BlockCost(Cost):
         parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
         return sum(parts, x.new_zeros(()))
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        parts = (cost.paired(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
+        return sum(parts, x.new_zeros(()))
+
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         """The blocks' own reduced costs: a wide block's may be much smaller than its cost."""
         total = storage.zero_()

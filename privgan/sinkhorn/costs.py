@@ -54,6 +54,15 @@ class Cost(Value, ABC):
             (grad,) = torch.autograd.grad(self.matrix(x, y.detach()), x, plan)
         return grad
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        """Costs of ``x[i]`` and ``y[i]`` alone, (n,): the diagonal of `matrix`, differentiable."""
+
+        def single(x: Tensor, y: Tensor) -> Tensor:
+            return self.matrix(x[None], y[None])[0, 0]
+
+        costs: Tensor = torch.vmap(single)(x, y)
+        return costs
+
     def shiftable(self, d: int) -> Tensor:
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
         return torch.zeros(d, dtype=torch.bool)
@@ -72,6 +81,9 @@ class Transposed(Cost):
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         return self.cost.matrix(y, x).T
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.cost.paired(y, x)
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)
@@ -155,6 +167,9 @@ class SquaredL2(_Norm):
 
     pointwise = SQUARED_L2
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).square().sum(1)
+
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.shape[1] <= FEW:
             if not _filled_by_triton(x, y, out, squared=True):
@@ -194,6 +209,9 @@ class L1(_Norm):
 
     pointwise = ABSOLUTE
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().sum(1)
+
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu":
             from privgan.sinkhorn import _loops
@@ -225,6 +243,10 @@ class Euclidean(_Norm):
     """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
 
     pointwise = EUCLIDEAN
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        distance: Tensor = torch.linalg.vector_norm(x - y, dim=1)
+        return distance
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         SquaredL2()._fill(x, y, out)

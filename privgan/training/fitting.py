@@ -122,6 +122,8 @@ def fit(
     if checkpoint:
         watchers.append(Checkpoint(path, identity))
     generator.train()
+    if trainer.state.partner is not None:
+        trainer.state.partner.train()
     first = trainer.state.step
     with Bar(trainer, progress) as bar:
         while not trainer.done:

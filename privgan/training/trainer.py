@@ -10,6 +10,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Generator
+from privgan.generators.base import evaluating
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
@@ -18,6 +19,7 @@ from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
+LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 
 
@@ -126,8 +128,17 @@ class Trainer:
         # Last of all that may fail: a generator that was refused is as it was.
         generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
         average = copy.deepcopy(generator) if training.average else None
-        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
-        self.state = State(generator, optimizer, History(device=str(device)), average)
+        partner = training.loss.meet(generator, self.reports, self.origin)
+        learned = [*generator.parameters(), *(partner.parameters() if partner else ())]
+        learned = [p for p in learned if p.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=training.lr, fused=True)
+        with torch.no_grad(), evaluating(generator):
+            _, weights = generator.batch(1, stream(0, "latents"))
+        # Atoms are their law, however few they are: then only the reports are a sample.
+        points = training.points if weights is None else training.batch_size
+        history = History(device=str(device))
+        history.capacity = training.loss.capacity(points, training.batch_size)
+        self.state = State(generator, optimizer, history, average, partner)
         self.pending = []
 
     def step(self) -> Solved:
@@ -138,9 +149,15 @@ class Trainer:
         loss, y = self._loss(), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
-            x, a = self.generator.batch(training.points, latents, even=training.even)
-            made = (loss.forward(x) - self.origin).to(y.dtype)
-            solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+            solved = loss.couple(
+                self.generator,
+                y,
+                latents,
+                points=training.points,
+                even=training.even,
+                origin=self.origin,
+                unchecked=self.unchecked,
+            )
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
@@ -185,6 +202,11 @@ class Trainer:
         if self.state.best is not None:
             self.generator.load_state_dict(self.state.best[1])
         self.generator.eval()
+        if self.state.partner is not None:
+            self.state.partner.eval()
+        some = self.reports[self.rows[:LATENTS].to(self.reports.device)]
+        law = self.training.loss.latent_law(self.generator, some, self.training.seed)
+        self.generator.law = self.generator.law if law is None else law
 
     def _left(self) -> float:
         """The part of this leg that is still to be gone, 1 at its first step."""
@@ -194,9 +216,10 @@ class Trainer:
     def _loss(self) -> Loss:
         """The loss at this step: hotter in the first half of the first leg, where asked for."""
         hotter = 2.0 * self._left() - 1.0
-        if self.training.anneal == 1.0 or self.state.started or hotter <= 0.0:
+        if self.state.started or hotter <= 0.0:
             return self.training.loss
-        return self.training.loss.heated(self.training.anneal**hotter)
+        loss = self.training.loss.warmed(hotter)
+        return loss if self.training.anneal == 1.0 else loss.heated(self.training.anneal**hotter)
 
 
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
