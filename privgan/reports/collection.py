@@ -179,9 +179,19 @@ def _array(member: bytes) -> np.ndarray:
 
 
 def simulate(
-    x: Tensor | np.ndarray, mechanism: Mechanism, *, seed: int | None = None, clip: bool = False
+    x: Tensor | np.ndarray,
+    mechanism: Mechanism,
+    *,
+    seed: int | None = None,
+    clip: bool = False,
+    times: int = 1,
 ) -> Reports:
-    """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are."""
+    """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are.
+
+    times: independent reports of each record, n rows after n rows.
+    """
     checks.instance("mechanism", mechanism, Mechanism)
-    values = mechanism.privatize(checks.as_float_tensor("x", x), seed=seed, clip=clip)
-    return Reports(values, mechanism, simulation=True)
+    times = checks.positive_int("times", times)
+    records = checks.as_records("x", x).repeat(times, 1)
+    values = mechanism.privatize(records, seed=seed, clip=clip)
+    return Reports(values, mechanism, simulation=True, times=times)
