@@ -162,16 +162,30 @@ def output(dim: int, bounds: tuple[float, float] | None) -> Units | Bounded:
 
 
 def structure(module: nn.Module) -> Plain:
-    """What a module is beside its tensors: its parts' classes and their plain settings."""
-    plain = (bool, int, float, str, tuple, list, slice, type(None))
+    """What a module is beside its parameters and buffers: its parts' classes and their settings.
+
+    A setting that cannot be written down, an activation say, goes by its name. Frozen parameters
+    are settings too.
+    """
     found: dict[str, Plain] = {}
     for name, part in module.named_modules():
         settings: dict[str, Plain] = {"class": type(part).__qualname__}
         for key, value in vars(part).items():
-            if not key.startswith("_") and key != "training" and isinstance(value, plain):
-                settings[key] = to_plain(value)
+            if not key.startswith("_") and key not in ("training", "about"):
+                settings[key] = _setting(value)
+        for key, parameter in part.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                settings[f"frozen {key}"] = True
         found[name] = settings
     return found
+
+
+def _setting(value: Any) -> Plain:
+    try:
+        return to_plain(value)
+    except (TypeError, ValueError):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}.{named.__qualname__}"
 
 
 def invert(p: Tensor, u: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Generators in files: one's own, and those that the notebooks trained and the package keeps."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ def _built(said: Plain, weights: dict[str, Tensor], tensors: dict[str, Tensor]) 
     """The generator that ``said`` describes, with ``weights`` in it."""
     held = sum(max(LEAST, tensor.numel()) for tensor in tensors.values())
     with _Sparing(SPARE + TIMES * held):
-        model = from_plain(said, (Generator,), tensors)
-    _compare(model, weights)
+        model: Generator = from_plain(said, (Generator,), tensors)
+    checks.instance("what it describes", model, Generator)
+    check_weights(model.state_dict(), weights)
     if any(weights[name].dtype == torch.float64 for name, _ in model.named_parameters()):
         model.double()
     model.load_state_dict(weights)
@@ -85,16 +87,15 @@ class _Sparing(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _compare(model: Any, weights: dict[str, Tensor]) -> None:
-    """Raise ValueError unless ``weights`` are those of such a generator."""
-    checks.instance("what it describes", model, Generator)
-    own = model.state_dict()
-    if own.keys() != weights.keys():
-        raise ValueError(f"{min(own.keys() ^ weights.keys())} is in only one of the two")
-    for name, tensor in weights.items():
-        kinds = own[name].is_floating_point(), tensor.is_floating_point()
-        if tensor.shape != own[name].shape or kinds[0] != kinds[1]:
+def check_weights(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the tensors ``found`` in a file can take the place of ``own``."""
+    if own.keys() != found.keys():
+        raise ValueError(f"{min(own.keys() ^ found.keys())} is in only one of the two")
+    for name, there in found.items():
+        here = own[name]
+        alike = here.is_floating_point() == there.is_floating_point()
+        if here.shape != there.shape or not alike:
             raise ValueError(
-                f"{name} has shape {tuple(tensor.shape)} of {tensor.dtype}, and there "
-                f"{tuple(own[name].shape)} of {own[name].dtype}"
+                f"{name} has shape {tuple(there.shape)} of {there.dtype}, and here "
+                f"{tuple(here.shape)} of {here.dtype}"
             )

@@ -171,7 +171,10 @@ def _array(member: bytes) -> np.ndarray:
     """The array in a ``.npy`` file, which must be as long as its header says."""
     file = io.BytesIO(member)
     version = np.lib.format.read_magic(file)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     shape, _, dtype = read[version](file)
     if len(member) - file.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array in it is not as long as it says")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from privgan.mechanisms import (
+    Blocks,
     LinearMap,
     Mechanism,
     Piecewise,
@@ -45,4 +46,9 @@ def _impossible(mechanism: Mechanism, y: Tensor) -> Tensor:
     if isinstance(mechanism, Product):
         parts = zip(mechanism.reports, mechanism.blocks, strict=True)
         return torch.stack([_impossible(m, y[:, s]) for s, (_, m) in parts]).any(0)
+    if isinstance(mechanism, Blocks):
+        impossible = torch.ones(len(y), dtype=torch.bool, device=y.device)  # of no block
+        for rows, s, m in mechanism.split(y):
+            impossible[rows] = _impossible(m, y[rows][:, s])
+        return impossible
     return torch.zeros(len(y), dtype=torch.bool, device=y.device)
