@@ -265,7 +265,9 @@ def positive_ints(name: str, values: Any) -> tuple[int, ...]:
     try:
         entries = enumerate(values)
     except TypeError:
-        raise TypeError(f"{name} must be a sequence of integers, got {shown(values)}") from None
+        raise TypeError(
+            f"{name} must be a sequence of integers, got {shown(values)}; of one it is ({name},)"
+        ) from None
     return tuple(positive_int(f"{name}[{k}]", value) for k, value in entries)
 
 

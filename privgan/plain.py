@@ -7,6 +7,7 @@ and its own constructor checks the parameters.
 import hashlib
 import inspect
 import json
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,12 +20,15 @@ from privgan.files import content
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
-def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
+def to_plain(
+    value: Any, tensors: dict[str, Tensor] | None = None, kinds: tuple[type[Any], ...] = (object,)
+) -> Plain:
     """``value`` in what JSON knows; an object as its class and its constructor's arguments.
 
     Numbers survive exactly, infinities and NaN included. tensors: where to put tensors, to be
-    stored beside the JSON under their keys; by default they are written out. Raises TypeError for
-    an object that does not keep an argument of its constructor under the same name.
+    stored beside the JSON under their keys; by default they are written out. kinds: what objects
+    may be, where `from_plain` will be told so too. Raises TypeError for other objects, and for one
+    that does not keep an argument of its constructor under the same name.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -32,7 +36,9 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
         number: Plain = value.item()
         return number
     if isinstance(value, tuple | list):
-        return [to_plain(entry, tensors) for entry in value]
+        return [to_plain(entry, tensors, kinds) for entry in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"mapping": {k: to_plain(entry, tensors, kinds) for k, entry in value.items()}}
     if isinstance(value, slice):
         return {"slice": [to_plain(end) for end in (value.start, value.stop, value.step)]}
     if isinstance(value, Tensor | np.ndarray):
@@ -43,15 +49,24 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
         tensors[key] = tensor
         return {"tensor": key}
     name = type(value).__name__
+    try:
+        parameters = inspect.signature(type(value)).parameters
+    except ValueError:  # a builtin
+        parameters = None
+    if parameters is None or not isinstance(value, kinds) or inspect.isroutine(value):
+        raise TypeError(
+            f"a {name} cannot be written down; numbers, strings, slices, tensors, and lists and "
+            "dicts of these can"
+        )
     arguments = {}
-    for argument in inspect.signature(type(value)).parameters:
+    for argument in parameters:
         kept = getattr(value, argument, None)
         if not hasattr(value, argument) or inspect.ismethod(kept):
             raise TypeError(
                 f"{name} cannot be written down: its constructor takes {argument}, which it does "
                 f"not keep; store it as self.{argument}"
             )
-        arguments[argument] = to_plain(kept, tensors)
+        arguments[argument] = to_plain(kept, tensors, kinds)
     return {"object": name, "arguments": arguments}
 
 
@@ -67,6 +82,8 @@ def from_plain(
     if not isinstance(value, dict):
         return value
     parts: dict[str, Any] = value
+    if "mapping" in parts:
+        return {k: from_plain(entry, kinds, tensors) for k, entry in parts["mapping"].items()}
     if "slice" in parts:
         return slice(*parts["slice"])
     if "tensor" in parts:
@@ -82,12 +99,12 @@ def from_plain(
         )
     cls = known[name]
     arguments = {k: from_plain(entry, kinds, tensors) for k, entry in parts["arguments"].items()}
-    positional: list[Any] = []
-    for key, parameter in inspect.signature(cls).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            positional = list(arguments.pop(key))
+    signature = inspect.signature(cls)
+    bound = inspect.BoundArguments(signature, OrderedDict(arguments))
     try:
-        return cls(*positional, **arguments)
+        if unknown := arguments.keys() - signature.parameters.keys():
+            raise TypeError(f"it takes no {min(unknown)}")
+        return cls(*bound.args, **bound.kwargs)
     except TypeError as error:
         raise ValueError(f"{name} cannot be made from {parts['arguments']}: {error}") from None
 

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import torch
 
+from privgan import checks
 from privgan.files import load_tensors
 from privgan.generators.base import FORMAT, Generator
 from privgan.plain import from_plain
+from privgan.surroundings import usual
 
 FOLDER = Path(__file__).with_name("weights")  # of those that the package keeps
 
 
+@usual(grad=True)
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
     """The generator that ``Generator.save`` wrote to ``path``, ready for ``sample``.
 
@@ -21,7 +24,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
     Raises FileNotFoundError, which lists the kept ones; ValueError for a file that is damaged, and
     for a generator of a class that is not known here, or has changed since.
     """
-    path = Path(path).expanduser()
+    path = checks.as_path("path", path)
     kept = FOLDER / f"{path}.safetensors"
     if not path.exists() and path.name == str(path) and kept.exists():
         path = kept
