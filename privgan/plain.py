@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,12 +23,15 @@ PACKAGE = __name__.partition(".")[0]
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
-def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
+def to_plain(
+    value: Any, tensors: dict[str, Tensor] | None = None, kinds: tuple[type[Any], ...] = (object,)
+) -> Plain:
     """``value`` in what JSON knows; an object as its class and its constructor's arguments.
 
     Numbers survive exactly, infinities and NaN included. tensors: where to put tensors, to be
-    stored beside the JSON under their keys; by default they are written out. Raises TypeError for
-    an object that does not keep an argument of its constructor under the same name.
+    stored beside the JSON under their keys; by default they are written out. kinds: what objects
+    may be, where `from_plain` will be told so too. Raises TypeError for other objects, and for one
+    that does not keep an argument of its constructor under the same name.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -36,7 +40,9 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple | list):
-        return [to_plain(entry, tensors) for entry in value]
+        return [to_plain(entry, tensors, kinds) for entry in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"mapping": {k: to_plain(entry, tensors, kinds) for k, entry in value.items()}}
     if isinstance(value, slice):
         return {"slice": [to_plain(end) for end in (value.start, value.stop, value.step)]}
     if isinstance(value, Tensor | np.ndarray):
@@ -47,22 +53,29 @@ def to_plain(value: Any, tensors: dict[str, Tensor] | None = None) -> Plain:
         key = f"argument {len(tensors)}"
         tensors[key] = tensor
         return {"tensor": key}
-    return _object(value, tensors)
+    return _object(value, tensors, kinds)
 
 
-def _object(value: Any, tensors: dict[str, Tensor] | None) -> Plain:
+def _object(value: Any, tensors: dict[str, Tensor] | None, kinds: tuple[type[Any], ...]) -> Plain:
     cls = type(value)
-    if cls.__module__ == "builtins":
-        raise TypeError(f"a {cls.__name__} cannot be written down; use numbers, text and lists")
+    try:
+        parameters = inspect.signature(cls).parameters
+    except ValueError:  # a builtin
+        parameters = None
+    if parameters is None or not isinstance(value, kinds) or inspect.isroutine(value):
+        raise TypeError(
+            f"a {cls.__name__} cannot be written down; numbers, strings, slices, tensors, and "
+            "lists and dicts of these can"
+        )
     arguments = {}
-    for argument in inspect.signature(cls).parameters:
+    for argument in parameters:
         kept = getattr(value, argument, None)
         if not hasattr(value, argument) or inspect.ismethod(kept):
             raise TypeError(
                 f"{cls.__name__} cannot be written down: its constructor takes {argument}, which "
                 f"it does not keep; store it as self.{argument}"
             )
-        arguments[argument] = to_plain(kept, tensors)
+        arguments[argument] = to_plain(kept, tensors, kinds)
     written: dict[str, Plain] = {"object": cls.__name__, "arguments": arguments}
     # Somebody's own class may have the name of one that is here, and is not it.
     return written if _ours(cls) else written | {"own": True}
@@ -98,12 +111,14 @@ class _Reader:
         self.own = {cls.__name__: cls for cls in known if not _ours(cls)}
         self.ours = {cls.__name__: cls for cls in known if _ours(cls)}
 
-    def read(self, value: Plain) -> Any:
+    def read(self, value: Any) -> Any:
         match value:
             case list():
                 return tuple(self.read(entry) for entry in value)
             case {"float": "inf" | "-inf" | "nan" as name, **rest} if not rest:
                 return float(str(name))
+            case {"mapping": dict() as entries, **rest} if not rest:
+                return {key: self.read(entry) for key, entry in entries.items()}
             case {"slice": [_, _, _] as ends, **rest} if not rest:
                 return slice(*map(_end, ends))
             case {"tensor": str() as key, **rest} if not rest and self.tensors is not None:
@@ -112,16 +127,17 @@ class _Reader:
                 return self.tensors[key]
             case {"tensor": rows, "dtype": str() as dtype, **rest} if not rest:
                 return _tensor(self.read(rows), dtype)
-            case {"object": str() as name, "arguments": dict() as written, **rest}:
-                return self._object(name, written, rest)
+            case {"object": str() as name, "arguments": dict() as written, "own": True}:
+                return self._object(name, written, self.own)
+            case {"object": str() as name, "arguments": dict() as written, **rest} if not rest:
+                # Before classes were told apart, files did not say whose a class is.
+                return self._object(name, written, self.own | self.ours)
             case dict():
                 raise ValueError(f"what has {sorted(value)} stands for nothing known")
         return value
 
-    def _object(self, name: str, written: dict[str, Plain], rest: dict[str, Plain]) -> Any:
-        # Before classes were told apart, files did not say whose a class is.
-        known = self.own if rest == {"own": True} else self.own | self.ours
-        if name not in known or rest not in ({}, {"own": True}):
+    def _object(self, name: str, written: Any, known: dict[str, type[Any]]) -> Any:
+        if name not in known:
             raise ValueError(
                 f"{name!r} is no known {self.names}; if it is your own, import its module first"
             )
@@ -132,12 +148,12 @@ class _Reader:
             if self.left < 0:
                 raise ValueError(f"{name} asks for more numbers than the file holds")
         arguments = {key: self.read(entry) for key, entry in written.items()}
-        positional: tuple[Any, ...] = ()
-        for key, parameter in inspect.signature(cls).parameters.items():
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                positional = arguments.pop(key, ())
+        signature = inspect.signature(cls)
         try:
-            return cls(*positional, **arguments)
+            if unknown := arguments.keys() - signature.parameters.keys():
+                raise TypeError(f"it takes no {min(unknown)}")
+            bound = inspect.BoundArguments(signature, OrderedDict(arguments))
+            return cls(*bound.args, **bound.kwargs)
         except Exception as error:  # of any kind, for arguments of any kind
             raise ValueError(f"{name} cannot be made from what is written: {error}") from error
 

@@ -13,6 +13,7 @@ from privgan import checks
 from privgan.files import load_tensors, reading
 from privgan.generators.base import FORMAT, Generator
 from privgan.plain import Plain, from_plain
+from privgan.surroundings import usual
 
 # Tensors that a constructor makes: as many and as large as those in the file, several times over,
 # and some more of its own. A small one counts as this many numbers.
@@ -20,6 +21,7 @@ TIMES, SPARE, LEAST = 8, 2**24, 2**14
 FOLDER = Path(__file__).with_name("weights")  # of those that the package keeps
 
 
+@usual(grad=True)
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
     """The generator that ``Generator.save`` wrote to ``path``, ready for ``sample``.
 
@@ -30,7 +32,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
     Raises FileNotFoundError, which lists the kept ones; ValueError for a file that is damaged, and
     for a generator of a class that is not known here, or has changed since.
     """
-    path = Path(path).expanduser()
+    path = checks.as_path("path", path)
     kept = FOLDER / f"{path}.safetensors"
     if not path.exists() and path.name == str(path) and kept.exists():
         path = kept

@@ -1,4 +1,4 @@
-r"""One of several mechanisms for each record, and a report that says which: noise of several levels.
+r"""One of several mechanisms for each record, and reports that say which: several levels of noise.
 
 Let block b of the reports hold a share s_b of them, drawn by mechanism k_b. Who reports through
 which is public and has nothing to do with the record, so that a report is the pair (b, y) and the

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from privgan import checks
@@ -52,11 +53,10 @@ class Reports:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "values", checks.as_records("values", self.values))
+        set_(self, "values", checks.as_records("values", self.values).detach())
         checks.instance("mechanism", self.mechanism, Mechanism)
         check_possible(self.mechanism, self.values)
-        if not isinstance(self.simulation, bool):
-            raise TypeError("simulation must be True or False")
+        set_(self, "simulation", checks.flag("simulation", self.simulation))
         checks.instance("version", self.version, str)
         set_(self, "times", checks.positive_int("times", self.times))
         if len(self.values) % self.times:
@@ -65,9 +65,9 @@ class Reports:
             )
         set_(self, "delta", checks.fraction("delta", self.delta))
         if self.epsilon is not None:
-            if isinstance(self.epsilon, bool) or self.epsilon != 0.0:
-                checks.positive("epsilon", self.epsilon)
-            set_(self, "epsilon", float(self.epsilon))
+            set_(self, "epsilon", checks.number("epsilon", self.epsilon))
+            if not 0.0 <= self.epsilon < math.inf:
+                raise ValueError(f"epsilon must be at least 0 and finite, got {self.epsilon}")
             self._check_claim(self.epsilon)
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class Reports:
         buffer = io.BytesIO()
         text = np.array(json.dumps(self.metadata))
         np.savez(buffer, values=self.values.detach().cpu().numpy(), metadata=text)
-        write_atomically(Path(path), buffer.getvalue(), "reports")
+        write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
@@ -125,7 +125,7 @@ class Reports:
         Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, names
         a mechanism that is not known here, or claims what its values and mechanism do not bear out.
         """
-        path = Path(path)
+        path = checks.as_path("path", path)
         with reading(path, f"{path} cannot be read as reports, a whole file of Reports.save"):
             values, said = _read(path)
         with reading(path, f"{path} holds no reports that can be used"):
@@ -136,7 +136,7 @@ class Reports:
                 raise ValueError(f"its metadata must have {sorted(KEYS)}, it has {sorted(said)}")
             del said["format"]
             mechanism = from_plain(said.pop("mechanism"), KINDS, most=path.stat().st_size)
-            return cls(values, mechanism, **said)
+            return cls(torch.from_numpy(values), mechanism, **said)
 
     def _check_claim(self, epsilon: float) -> None:
         """Raise ValueError if all reports of a record spend more than ``epsilon`` at `delta`."""
@@ -179,6 +179,13 @@ def _array(member: bytes) -> np.ndarray:
     if len(member) - file.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array in it is not as long as it says")
     return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+
+
+def values_of(name: str, reports: Any) -> Tensor:
+    """The values (n, d) of `Reports`, or what else `checks.as_records` takes, without a graph."""
+    if isinstance(reports, Reports):
+        return reports.values
+    return checks.as_records(name, reports).detach()
 
 
 def simulate(

@@ -109,9 +109,9 @@ def release(
 
     There is no seed: the noise cannot be repeated, by anybody. ``delta`` is for mechanisms with
     Gaussian noise. Records outside the mechanism's public bounds are an error unless ``clip`` asks
-    for the nearest one inside. times: independent reports of each record, n rows after n rows; their
-    budgets add. The reports (float64) say what each record has spent on all of them, which is more
-    than the mechanism's budget by about one part in a million.
+    for the nearest one inside. times: independent reports of each record, n rows after n rows;
+    budgets add. The reports (float64) say what each record has spent on all of its own, which is
+    more than the mechanism's budget by about one part in a million.
 
     Needs ``pip install privgan[release]``: raises ImportError without. Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that

@@ -1,22 +1,25 @@
 """Reports of several mechanisms as one: people who reported at different levels of noise."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 
+from privgan import checks
 from privgan.mechanisms import Blocks
 from privgan.reports.collection import Reports
 
 
-def together(reports: Sequence[Reports]) -> Reports:
-    """All of ``reports``, of one kind of records, as reports through their `Blocks`.
+def together(reports: Any) -> Any:
+    """A list of `Reports` as one, through their `Blocks`; whatever else as it is.
 
-    What each record has spent is as it was, and is not stated again. Raises ValueError for records
-    of different numbers of columns.
+    The records must be of one kind. What each has spent is as it was, and is not stated again.
+    Raises ValueError for records of different numbers of columns, TypeError for a list that holds
+    other things too.
     """
-    if not reports or not all(isinstance(part, Reports) for part in reports):
-        kinds = sorted({type(part).__name__ for part in reports})
-        raise TypeError(f"a list of reports must hold Reports, got {kinds}")
+    if not isinstance(reports, list | tuple) or not any(isinstance(r, Reports) for r in reports):
+        return reports
+    for part in reports:
+        checks.instance("every one of the reports", part, Reports)
     if len(reports) == 1:
         return reports[0]
     known = [part.mechanism.dim or part.values.shape[1] for part in reports]

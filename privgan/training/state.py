@@ -166,7 +166,7 @@ class State:
         if kept.nll is not None:
             check_weights(self.generator.state_dict(), kept.best)
         parameters = dict(enumerate(self.generator.parameters()))
-        like = {}
+        like: dict[str, Tensor] = {}
         for index in {int(key.partition(" ")[0]) for key in kept.optimizer}:
             like |= {f"{index} {slot}": parameters[index] for slot in ("exp_avg", "exp_avg_sq")}
             like |= {f"{index} step": torch.zeros(())}
