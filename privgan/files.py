@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
         raise OSError(
             error.errno, f"cannot write {what + ' ' if what else ''}{path}: {error.strerror}"
         ) from error
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise the OSError of `write_atomically` now, rather than when there is something to lose."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {what} {path}: {error.strerror}") from error
 
 
 UNSIGNED = "0" * 64  # stands in the place of the SHA-256 while that is taken

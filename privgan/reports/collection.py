@@ -41,7 +41,7 @@ class Reports:
     version: str = __version__
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", checks.as_records("values", self.values))
+        object.__setattr__(self, "values", checks.as_records("values", self.values).detach())
         checks.instance("mechanism", self.mechanism, Mechanism)
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Reports:
         buffer = io.BytesIO()
         text = np.array(json.dumps(self.metadata))
         np.savez(buffer, values=self.values.detach().cpu().numpy(), metadata=text)
-        write_atomically(Path(path), buffer.getvalue(), "reports")
+        write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
@@ -90,6 +90,7 @@ class Reports:
         Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, or
         names a mechanism that is not known here.
         """
+        path = checks.as_path("path", path)
         try:
             with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
                 values, said = file["values"], json.loads(str(file["metadata"]))
@@ -113,6 +114,13 @@ class Reports:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} holds no reports that can be used: {error}") from error
+
+
+def values_of(name: str, reports: Any) -> Tensor:
+    """The values (n, d) of `Reports`, or what else `checks.as_records` takes, without a graph."""
+    if isinstance(reports, Reports):
+        return reports.values
+    return checks.as_records(name, reports).detach()
 
 
 def simulate(

@@ -31,6 +31,7 @@ from privgan.mechanisms import (
 )
 from privgan.mechanisms.budget import gaussian_epsilon
 from privgan.reports.collection import Reports
+from privgan.surroundings import usual
 
 FINE = 20  # the grid is this many halvings below the noise and the domain
 
@@ -88,6 +89,7 @@ class Spent:
         return self.pure + curve + above + below
 
 
+@usual()
 def release(
     x: Tensor | np.ndarray, mechanism: Mechanism, *, delta: float = 0.0, clip: bool = False
 ) -> Reports:
