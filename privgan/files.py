@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -54,6 +55,16 @@ def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
     finally:  # of a write that failed, or was interrupted
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Raise the OSError of `write_atomically` now, rather than when there is something to lose."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {what} {path}: {error.strerror}") from error
 
 
 def _clear_away(folder: Path) -> None:

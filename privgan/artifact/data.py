@@ -166,7 +166,8 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer before the next mirror is t
 
 def data_dir() -> Path:
     """``$PRIVGAN_DATA_DIR``, or the user's cache folder; MNIST lives in ``mnist/`` below it."""
-    return Path(os.environ.get("PRIVGAN_DATA_DIR") or pooch.os_cache("privgan"))
+    named = os.environ.get("PRIVGAN_DATA_DIR")
+    return checks.as_path("PRIVGAN_DATA_DIR", named) if named else Path(pooch.os_cache("privgan"))
 
 
 def mnist(split: str = "train") -> Images:

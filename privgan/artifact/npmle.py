@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Atoms
 from privgan.mechanisms import Mechanism
+from privgan.reports import Reports
+from privgan.reports.collection import values_of
+from privgan.surroundings import usual
 
 
-@torch.no_grad()
+@usual(grad=False)
 def nonparametric_mle(
-    reports: Tensor | np.ndarray,
+    reports: ArrayLike | Reports,
     mechanism: Mechanism,
     axes: Sequence[Tensor],
     start: Atoms | None = None,
@@ -32,11 +35,15 @@ def nonparametric_mle(
     Raises ValueError where the density is not a product over coordinates, and where ``start``
     has other points than the grid.
     """
-    reports = checks.as_records("reports", reports)
+    reports = values_of("reports", reports)
     if reports.shape[1] != 2 or len(axes) != 2:
         raise ValueError(f"{reports.shape[1]} columns and {len(axes)} axes; this is for the plane")
     iterations = checks.positive_int("iterations", iterations)
-    axes = [checks.as_float_tensor("axes", axis).to(reports) for axis in axes]
+    axes = [checks.as_float_tensor(f"axes[{k}]", axis).to(reports) for k, axis in enumerate(axes)]
+    for k, axis in enumerate(axes):
+        if axis.ndim != 1 or not len(axis):
+            raise ValueError(f"axes[{k}] has shape {tuple(axis.shape)}; coordinates are (k,)")
+        checks.check_finite(f"axes[{k}]", axis)
     points = torch.cartesian_prod(*axes)
     if start is not None:
         checks.instance("start", start, Atoms)

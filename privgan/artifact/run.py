@@ -222,7 +222,7 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     """papermill, with the kernel of this interpreter and an output that repeats byte for byte."""
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
     if os.environ.get("PRIVGAN_DATA_DIR"):  # the kernel runs in another folder
-        os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
+        os.environ["PRIVGAN_DATA_DIR"] = str(data.data_dir().resolve())
     with sockets(AsyncKernelManager) as manager:
         papermill.execute_notebook(
             str(template),

@@ -36,6 +36,7 @@ from privgan.mechanisms import (
 )
 from privgan.mechanisms.budget import gaussian_epsilon
 from privgan.reports.collection import Reports
+from privgan.surroundings import usual
 
 FINE = 20  # the grid is this many halvings below the noise and the domain
 WORD = 64  # bits of a uniform number that are compared with a chance at a time
@@ -97,6 +98,7 @@ class Spent:
         return self.pure + curve + above + below
 
 
+@usual()
 def release(
     x: Tensor | np.ndarray,
     mechanism: Mechanism,

@@ -55,7 +55,7 @@ class History:
 
 def diverged(step: int, fault: object) -> FloatingPointError:
     """The error that says at which step a training blew up, and what to do about it."""
-    return FloatingPointError(f"training diverged at step {step}: {fault}. Lower lr, or raise reg")
+    return FloatingPointError(f"training diverged at step {step}: {fault}. Lower lr")
 
 
 class State:
