@@ -8,9 +8,7 @@ k_b(y | x) = h_b(y) exp(-c_b(x, y) / reg_b), and so is the channel:
     cost(x, (b, y)) = c_b(x, y) / reg_b,    reg = 1,    h(b, y) = s_b h_b(y).
 
 Its entropic transport cost is then smallest at the raw law, whatever the shares, by the argument in
-`base`. One plan serves all blocks. With a transport problem for each of them the sum of s_b W_b
-has the same minimiser, but each plan would have to match the whole of the law to its own few
-reports of a batch, whose bias is that of so small a batch.
+`base`. `training.blocks` has the loss that is followed.
 """
 
 from collections.abc import Iterator
@@ -70,6 +68,7 @@ class Blocks(Mechanism):
     """
 
     mechanisms: tuple[Mechanism, ...]
+    dim: int
     columns: tuple[slice, ...] = field(init=False)  # of a report: those of each mechanism
 
     def __init__(self, *mechanisms: Mechanism, dim: int | None = None):
@@ -124,9 +123,15 @@ class Blocks(Mechanism):
                 yield rows, s, mechanism
 
     def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
-        """For every column that of the block which finds the least spread: it sees the sharpest."""
-        found = [m._location(reports[rows][:, s]) for rows, s, m in self.split(reports)]
-        centres, spreads = (torch.stack(parts) for parts in zip(*found, strict=True))
+        """For every column that of the block which finds the least spread: it sees the sharpest.
+
+        Blocks whose reports lie elsewhere than records, features say, are asked if there are no
+        others: they may not see a column at all.
+        """
+        found = {m: m._location(reports[rows][:, s]) for rows, s, m in self.split(reports)}
+        direct = [v for m, v in found.items() if m.report_dim(self.dim) == self.dim]
+        pairs = zip(*(direct or found.values()), strict=True)
+        centres, spreads = (torch.stack(parts) for parts in pairs)
         spread, sharpest = spreads.min(0)
         return centres.gather(0, sharpest[None])[0], spread
 

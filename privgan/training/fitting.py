@@ -18,7 +18,8 @@ from privgan.plain import digest
 from privgan.reports import Reports, together
 from privgan.reports.collection import values_of
 from privgan.surroundings import usual
-from privgan.training.losses import EntropicLoss, Loss
+from privgan.training.blocks import matched
+from privgan.training.losses import Loss
 from privgan.training.state import History
 from privgan.training.trainer import Trainer, Training, check_weights
 from privgan.training.watchers import (
@@ -96,7 +97,7 @@ def fit(
     reports = together(reports)
     if isinstance(reports, Reports):
         mechanism = reports.mechanism if mechanism is None else mechanism
-        loss = EntropicLoss.matched(reports.mechanism) if loss is None else loss
+        loss = matched(reports.mechanism) if loss is None else loss
     elif loss is None:
         raise TypeError(
             "loss is missing: plain reports do not say how they were privatized; give the matched "
