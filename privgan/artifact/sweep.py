@@ -25,10 +25,17 @@ def fit_all(
     has threads, and one on a CUDA device; each runs on one thread, so the results do not depend
     on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
 
-    What a training warns of is warned of here, after its name, once all are done.
+    What a training warns of is warned of here, after its name, once all are done. Raises
+    ValueError where two trainings have one generator.
     """
     calls = []
+    first: dict[int, str] = {}
     for name, settings in trainings.items():
+        other = first.setdefault(id(settings.get("generator")), name)
+        if other != name:
+            raise ValueError(
+                f"trainings {other!r} and {name!r} have one generator; give each its own"
+            )
         save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
         calls.append(({"progress": False, **settings, **save},))
     results = side_by_side(_trained, calls, jobs)

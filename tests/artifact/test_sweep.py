@@ -50,3 +50,10 @@ def test_warnings_come_back_with_their_training(jobs):
     with pytest.warns(RuntimeWarning) as caught:
         sweep.fit_all(several, jobs=jobs)
     assert [str(w.message)[:22] for w in caught] == ["seed 1: step 0: Sinkho"]
+
+
+def test_a_generator_under_two_names_is_refused():
+    several = trainings()
+    several["seed 2"]["generator"] = several["seed 0"]["generator"]
+    with pytest.raises(ValueError, match="'seed 0' and 'seed 2' have one generator"):
+        sweep.fit_all(several)
