@@ -41,3 +41,21 @@ def test_exact_transport_is_exact_at_any_scale_and_of_float32(cost):
 def test_the_divergence_of_a_sample_from_itself_is_zero():
     assert LOSSES[1](X, X).item() == pytest.approx(0, abs=1e-8)
     assert LOSSES[1](X, Y).item() > 0.1
+
+
+def test_a_divergence_is_solved_as_well_as_the_worst_of_its_parts():
+    """Two parts have a single point on one side and are solved at once; the third is not."""
+    loss = contrast.SinkhornDivergence(SquaredL2(), 1.0, tol=1e-6, max_iter=3)
+    solved = loss.solve(torch.zeros((1, 2), dtype=torch.float64), X)
+    parts = [loss._coupled(x, y, None) for x, y in ((X[:1] * 0, X), (X[:1] * 0,) * 2, (X, X))]
+    assert [part.converged for part in parts] == [True, True, False]
+    assert not solved.converged
+    assert solved.error == max(part.error for part in parts) > 1e-6
+    assert solved.n_iter == sum(part.n_iter for part in parts)
+
+
+def test_the_unit_of_exact_transport_is_the_cost_between_two_halves():
+    y = torch.tensor([[0.0], [1.0], [5.0], [7.0], [100.0]])
+    assert contrast.ExactLoss(L1()).unit(y) == (5 + 7 + 4 + 6) / 4
+    assert contrast.ExactLoss(L1()).unit(y[:1]) == 1.0
+    assert contrast.ExactLoss(L1()).unit(y[:1].repeat(4, 1)) == 1.0

@@ -28,6 +28,14 @@ def test_w2_is_exact_at_any_scale(size):
     assert metrics.w2(size * x, size * y) == pytest.approx(size * best, rel=1e-12)
 
 
+def test_w2_between_samples_far_apart_pairs_them_as_if_they_were_near():
+    x, y = sample(60, 2, 0), sample(60, 2, 1)
+    far = y + 1e6
+    apart = (x.mean(0) - far.mean(0)).square().sum().item()
+    near = metrics.w2(x - x.mean(0), y - y.mean(0)) ** 2
+    assert metrics.w2(x, far) ** 2 - apart == pytest.approx(near, rel=1e-2)
+
+
 @pytest.mark.parametrize("dim", [1, 2, 784])
 def test_w2_of_timestamps_is_their_shift(dim):
     g = torch.Generator().manual_seed(0)

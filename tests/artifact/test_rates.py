@@ -52,6 +52,19 @@ def test_another_loss_meets_the_same_reports_and_is_kept_apart(tmp_path):
     assert not torch.equal(*values)
 
 
+def test_every_draw_is_its_own_across_sizes_repetitions_and_sides():
+    seen = []
+
+    class Spy(contrast.ExactLoss):
+        def solve(self, x, y, a=None):
+            seen.extend([x, y])
+            return super().solve(x, y, a)
+
+    rates.sampled_losses(Spy(SquaredL2()), RAW, RAW, {10: 2, 20: 2}, jobs=1)
+    numbers = torch.cat(seen).flatten()
+    assert len(numbers) == len(numbers.unique()) == 2 * 2 * (2 * 10 + 2 * 20)
+
+
 def test_reports_have_noise_of_their_own():
     x, y = RAW(5000, seed=3), REPORTS(5000, seed=3)
     assert torch.equal(y, REPORTS(5000, seed=3))

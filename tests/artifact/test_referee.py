@@ -32,6 +32,21 @@ def test_the_seed_decides_everything_and_global_state_is_untouched():
     assert not torch.equal(first(x), other(x))
 
 
+def test_the_first_weights_are_the_seeds_and_rows_come_in_random_order(classifier):
+    x, labels = DIGITS.pixels[:100], DIGITS.labels[:100]  # one batch: their order does not matter
+    first, other = (referee.fit_classifier(x, labels, epochs=1, seed=seed) for seed in (0, 1))
+    assert (first.head.weight - other.head.weight).abs().max() > 0.1
+    by_class = DIGITS.labels.argsort()
+    sorted_rows = referee.fit_classifier(
+        DIGITS.pixels[by_class], DIGITS.labels[by_class], epochs=20
+    )
+    shuffled, own = (
+        referee.accuracy(c, UNSEEN.pixels, UNSEEN.labels) for c in (sorted_rows, classifier)
+    )
+    assert shuffled == pytest.approx(own, abs=0.05)
+    assert not classifier.training
+
+
 def test_features_are_what_the_head_sees(classifier):
     features = classifier.features(UNSEEN.pixels)
     assert features.shape == (len(UNSEEN.pixels), 64)

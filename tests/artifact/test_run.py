@@ -224,10 +224,11 @@ def test_a_tilde_is_the_home_folder(project, monkeypatch, capsys):
     assert (project / "home" / "figures" / "toy.ipynb").exists()
 
 
-def test_a_long_temporary_folder_gives_way_to_a_short_one(project, monkeypatch):
+def test_a_long_temporary_folder_gives_way_and_jupyters_own_need_not_be_there(project, monkeypatch):
     deep = project / ("a" * 60) / ("b" * 60)
     deep.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(project / "notebooks" / "toy.ipynb" / "none"))
     assert (run(project) / "toy.json").exists()
     assert list(deep.iterdir()) == []
 
