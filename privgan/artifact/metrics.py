@@ -26,14 +26,13 @@ def _points(name_x: str, x: Any, name_y: str, y: Any) -> tuple[np.ndarray, np.nd
 def w2(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
     """Exact Wasserstein-2 distance between two samples (n, d), (m, d), in data units (POT)."""
     points = _points("x", x, "y", y)
-    # The best plan depends on neither place nor scale, but POT's tolerances do: it is shown the
-    # samples centred, at costs of order one. Costs are sums of squared differences, which do not
-    # cancel however far from the origin the points lie.
-    shown = cdist(*(v - v.mean(0) for v in points), "sqeuclidean")
-    if (largest := shown.max()) > 0:
-        shown /= largest
-    plan = ot.emd(*(np.full(len(v), 1.0 / len(v)) for v in points), shown, numItermax=5_000_000)
-    return math.sqrt((plan * cdist(*points, "sqeuclidean")).sum() / plan.sum())
+    # Sums of squared differences do not cancel, however far from the origin the points lie. POT's
+    # tolerances are absolute: it is shown costs of at most one.
+    costs = cdist(*points, "sqeuclidean")
+    largest = float(costs.max()) or 1.0
+    costs /= largest
+    plan = ot.emd(*(np.full(len(v), 1.0 / len(v)) for v in points), costs, numItermax=5_000_000)
+    return math.sqrt(largest * (plan * costs).sum() / plan.sum())
 
 
 def w2_draws(x: Tensor | np.ndarray, y: Tensor | np.ndarray, n: int) -> np.ndarray:
