@@ -52,7 +52,7 @@ def w2_draws(x: Tensor | np.ndarray, y: Tensor | np.ndarray, n: int) -> np.ndarr
 def w2_floor(draw: Callable[..., Tensor], n: int, *, repeats: int = 3, seed: int = 0) -> float:
     """Mean W2 between two independent samples of one law: what a perfect generator scores.
 
-    draw: a sampler ``draw(n, seed=...)``, as in `privgan.data`.
+    draw: a sampler ``draw(n, seed=...)``, as in `privgan.artifact.data`.
     """
     repeats = checks.positive_int("repeats", repeats)
     pairs = range(seed, seed + 2 * repeats, 2)

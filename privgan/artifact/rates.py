@@ -47,7 +47,7 @@ def sampled_losses(
 ) -> dict[int, Tensor]:
     """The loss between n points of either law, ``repeats[n]`` times for every n.
 
-    draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.data`, bound with
+    draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.artifact.data`, bound with
     `functools.partial`, can be sent to other processes. The draws of ``draw_y`` at one ``seed``
     are the same whatever the loss and ``draw_x``. jobs: solves at a time, as in
     `sweep.side_by_side`. checkpoint_dir: a folder where values are stored and looked up, each
