@@ -24,9 +24,11 @@ def fit_all(
 
     The generators are trained in place, so each needs weights of its own. jobs: trainings at a
     time, by default as many as torch has threads, and one on a CUDA device; each runs on one
-    thread, so the results do not depend on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+    thread, so the results do not depend on ``jobs``. checkpoint_dir: a folder for a checkpoint a
+    training; none if empty.
 
-    What a training warns of is warned of here, after its name, once all are done.
+    What a training warns of is warned of here, after its name, once all are done. Raises
+    ValueError where two trainings have one generator.
     """
     _check_apart(trainings)
     folder = checks.as_path("checkpoint_dir", checkpoint_dir) if checkpoint_dir else None
