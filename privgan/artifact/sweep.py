@@ -24,7 +24,8 @@ def fit_all(
 
     The generators are trained in place, so each needs weights of its own. jobs: trainings at a
     time, by default as many as torch has threads, and one on a CUDA device; each runs on one
-    thread, so the results do not depend on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+    thread, so the results do not depend on ``jobs``. checkpoint_dir: a folder for a checkpoint a
+    training; none if empty.
 
     What a training warns of is warned of here, after its name, once all are done.
     """

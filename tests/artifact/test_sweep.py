@@ -50,3 +50,18 @@ def test_warnings_come_back_with_their_training(jobs):
     with pytest.warns(RuntimeWarning) as caught:
         sweep.fit_all(several, jobs=jobs)
     assert [str(w.message)[:22] for w in caught] == ["seed 1: step 0: Sinkho"]
+
+
+def test_weights_and_checkpoints_that_two_trainings_share_are_refused(tmp_path):
+    decoder, loss = pg.MLP(6, 2, hidden=(4,)), pg.EntropicLoss.matched(MECH)
+    once = {"reports": REPORTS, "loss": loss, "steps": 1, "batch_size": 50}
+    for second in (decoder, pg.Labelled(decoder, 3)):
+        pair = {"a": once | {"generator": decoder}, "b": once | {"generator": second}}
+        with pytest.raises(ValueError, match="'a' and 'b' share their weights; give each its own"):
+            sweep.fit_all(pair, jobs=1)
+    run = once | {"checkpoint": tmp_path / "run"}
+    pair = {name: run | {"generator": pg.MLP(2, 2)} for name in "ab"}
+    with pytest.raises(ValueError, match="'a' and 'b' share their checkpoint"):
+        sweep.fit_all(pair, jobs=1)
+    with pytest.raises(TypeError, match="generator of 'a' must be a Generator, got a NoneType"):
+        sweep.fit_all({"a": once}, jobs=1)
