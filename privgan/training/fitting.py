@@ -125,6 +125,8 @@ def fit(
     _check_output(generator, loss, rows)
     identity: dict[str, Any] = {}
     if path is not None:  # before the generator takes its place and units from device and reports
+        if path.is_dir():
+            raise ValueError(f"checkpoint {path} is a folder; name a file in it")
         if not path.exists():
             check_writable(path, "checkpoint")
         trained = [name for name, p in generator.named_parameters() if p.requires_grad]
@@ -173,6 +175,12 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
         raise ValueError(
             "the generator makes records that are not finite before it has learned anything; "
             "repair its weights or its forward"
+        )
+    dim = None if loss.mechanism is None else loss.mechanism.dim
+    if dim not in (None, records.shape[1]):
+        raise ValueError(
+            f"the generator makes {records.shape[1]} columns and the mechanism's records have "
+            f"{dim}; set the generator's out_dim to match"
         )
     made = loss.forward(records)
     if made.shape[1:] != reports.shape[1:]:

@@ -123,13 +123,17 @@ class Trainer:
 
         # Costs compare x with y, so what both have in common only costs digits.
         shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        self.origin = torch.where(shiftable, reports.mean(0, dtype=torch.float64), 0.0).to(reports)
+        middle = winsorised(some_rows(reports))[0].to(reports)  # which one outlier does not move
+        self.origin = torch.where(shiftable, middle, 0.0)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
         # Last of all that may fail: a generator that was refused is as it was.
-        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
+        centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
+        if not (centre.isfinite().all() and spread.isfinite().all()):
+            raise ValueError("reports are so large that their spread overflows; rescale them")
+        generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
@@ -199,8 +203,9 @@ class Trainer:
     def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
         """What a step's refusal to be solved comes from: the step size, or what was handed over."""
         step = self.state.step
-        if step and not made.isfinite().all():
-            return diverged(step, "the generator's records are not finite")
+        if not made.isfinite().all():
+            fault = "the generator's records are not finite"
+            return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
         if step and made.abs().max() > FAR * y.abs().max():
             return diverged(step, "the generator's records have left all reports far behind")
         return ValueError(f"step {step}: {error}")
