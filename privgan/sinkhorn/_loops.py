@@ -21,7 +21,7 @@ from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, SQUARED_L2
 LOOP = {"parallel": True, "fastmath": True, "cache": True}
 
 BLOCK = 4096  # columns visited at a time, so that what is known of them stays in a near cache
-CHUNK = 256  # rows of a gradient that a thread takes at a time
+CHUNK = 256  # rows of a gradient that a thread takes at a time, or sums in single precision
 
 
 def threaded(loop: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,41 +141,60 @@ def log_kernel(cost, scale, phi, psi, least, out):
 
 @threaded
 @njit(**LOOP)
-def half_steps(kernel, phi0, psi0, psi, limit, faint, a, b, v, partial, phi, log_q):
+def row_minima(cost, scale, psi, out):
+    """out_i = min_j (scale cost_ij - psi_j), in float64."""
+    for i in prange(cost.shape[0]):
+        least = np.inf
+        for j in range(cost.shape[1]):
+            least = min(least, cost[i, j] * scale - psi[j])
+        out[i] = least
+
+
+@threaded
+@njit(**LOOP)
+def half_steps(kernel, phi0, psi0, psi, limit, faint, a, log_b, v, partial, phi, log_q):
     """Both half-steps in one pass over the kernel formed at (phi0, psi0); see `_dense`.
 
-    phi (n,), log_q (m,): the results, float64 like psi and the weights a, b. v (m,),
-    partial (shares, m): scratch, in the kernel's precision: sums of positive numbers need no
-    more. Returns False, the results being void, if psi - psi0 varies by more than ``limit`` or
-    a row of the kernel sums to less than ``faint``.
+    phi (n,), log_q (m,): the results, float64 like psi, the weights a and log b. v (m,),
+    partial (shares, m): scratch, the first in the kernel's precision, the second in float64, for
+    sums of up to a few thousand positive numbers need no more. Returns False, the results being
+    void, if psi + log b - psi0 varies by more than ``limit`` or a row of the kernel sums to less
+    than ``faint``.
     """
     n, m = kernel.shape
     shares = partial.shape[0]
     shift = 0.0
     for j in range(m):
-        shift += psi[j] - psi0[j]
+        shift += psi[j] + log_b[j] - psi0[j]
     shift /= m
     inside = True
     for j in range(m):
-        drift = psi[j] - psi0[j] - shift
+        drift = psi[j] + log_b[j] - psi0[j] - shift
         inside = inside and abs(drift) <= limit
-        v[j] = b[j] * np.exp(drift)
+        v[j] = np.exp(drift)
     if not inside:
         return False
     faintest = np.full(shares, np.inf)
     for t in prange(shares):
-        columns = partial[t]
-        for j in range(m):
-            columns[j] = 0
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            s = kernel.dtype.type(0)
-            for j in range(m):
-                s += kernel[i, j] * v[j]
+        columns = np.zeros(m, kernel.dtype)
+        partial[t] = 0
+        last = (t + 1) * n // shares
+        for i in range(t * n // shares, last):
+            s = 0.0
+            for first in range(0, m, BLOCK):
+                part = kernel.dtype.type(0)
+                for j in range(first, min(first + BLOCK, m)):
+                    part += kernel[i, j] * v[j]
+                s += part
             faintest[t] = min(faintest[t], s)
-            phi[i] = phi0[i] - shift - np.log(np.float64(s))
-            w = kernel.dtype.type(a[i]) / s
+            phi[i] = phi0[i] - shift - np.log(s)
+            w = kernel.dtype.type(a[i] / s)
             for j in range(m):
                 columns[j] += w * kernel[i, j]
+            if i % CHUNK == 0 or i == last - 1:
+                for j in range(m):
+                    partial[t, j] += columns[j]
+                    columns[j] = 0
     for j in range(m):
         total = 0.0
         for t in range(shares):
@@ -300,30 +319,38 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, phi, buffer, partial
     includes the log weights of y: an array less is a sixth less to fetch.
     phi (n,), float64: read as a guess of the result, which keeps exp in range, and
     overwritten by -log sum_j exp(psi_j - scale c(x_i, y_j)).
-    buffer (shares, m): scratch, one row a thread. partial (shares, m): column sums
+    buffer (2, shares, m): scratch, two rows a thread. partial (shares, m), float64: column sums
     sum_i a_i exp(phi_i + psi_j - scale c_ij) by share of the rows.
     """
     n, m = x.shape[0], y_columns.shape[1]
     shares = partial.shape[0]
     for t in prange(shares):
-        row, columns = buffer[t], partial[t]
+        row, columns = buffer[0, t], buffer[1, t]
         columns[:] = 0
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            shift, total = np.float32(phi[i]), np.float32(0)
+        partial[t] = 0
+        last = (t + 1) * n // shares
+        for i in range(t * n // shares, last):
+            shift, total = np.float32(phi[i]), 0.0
             for j in range(0, m, BLOCK):
                 part = row[j : j + BLOCK]
                 _costs(x, i, y_columns, j, kind, part)
                 total += _weigh(part, shift, scale, psi[j : j + BLOCK])
-            if not (np.float32(1e-10) < total < np.float32(1e10)):  # the guess was too far off
+            if not (1e-10 < total < 1e10):  # the guess was too far off
                 _costs(x, i, y_columns, 0, kind, row)
                 shift = np.float32(np.inf)
                 for j in range(m):
                     shift = min(shift, scale * row[j] - psi[j])
-                total = _weigh(row, shift, scale, psi)
-            phi[i] = shift - np.log(np.float64(total))
-            w = a[i] / total
+                total = 0.0
+                for j in range(0, m, BLOCK):
+                    total += _weigh(row[j : j + BLOCK], shift, scale, psi[j : j + BLOCK])
+            phi[i] = shift - np.log(total)
+            w = np.float32(a[i] / total)
             for j in range(m):
                 columns[j] += w * row[j]
+            if i % CHUNK == 0 or i == last - 1:
+                for j in range(m):
+                    partial[t, j] += columns[j]
+                    columns[j] = 0
 
 
 # The iteration's algebra on small vectors, done before a framework would have dispatched it.
@@ -339,10 +366,11 @@ def combine(steps, residuals, gram, count, step, residual):
     steps[slot], residuals[slot] = step, residual
     for i in range(k):
         gram[slot, i] = gram[i, slot] = residuals[i] @ residual
-    if k == 1:
+    size = np.trace(gram[:k, :k])
+    if k == 1 or not 1e-280 < size < 1e280:
         return step
     damped = gram[:k, :k].copy()
     for i in range(k):
-        damped[i, i] += 1e-10 * np.trace(gram[:k, :k])
+        damped[i, i] += 1e-10 * size
     weights = np.linalg.solve(damped, np.ones(k))
     return (weights / weights.sum()) @ steps[:k]

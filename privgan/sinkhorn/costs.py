@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from privgan.surroundings import full_precision
 from privgan.values import Value
 
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
@@ -291,29 +292,3 @@ def _fill_by_coordinate(
     out.zero_()
     for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True):
         out += term_(xk[:, None] - yk[None, :])
-
-
-class full_precision:
-    """TensorFloat32 and bfloat16 off inside: their mantissas make errors of several reg in a cost.
-
-    Whatever switch turned them on, a device's own decides, and it can always be read. (Once it has
-    been set, reading the old ``allow_tf32`` may raise.)
-    """
-
-    before: list[tuple[Any, str]]
-
-    def __enter__(self) -> None:
-        self.before = [(switch, switch.fp32_precision) for switch in _precision_switches()]
-        for switch, _ in self.before:
-            switch.fp32_precision = "ieee"
-
-    def __exit__(self, *_: object) -> None:
-        for switch, precision in self.before:
-            switch.fp32_precision = "none"  # as a wider switch says, which may be all there was
-            if switch.fp32_precision != precision:
-                switch.fp32_precision = precision
-
-
-def _precision_switches() -> list[Any]:
-    backends: Any = torch.backends  # whose stubs know of neither
-    return [backends.cuda.matmul, backends.mkldnn.matmul]

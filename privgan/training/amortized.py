@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from privgan import checks
 from privgan.generators import Generator
-from privgan.generators.base import evaluating
+from privgan.generators.base import in_mode
 from privgan.generators.latents import NormalMixture, invert
 from privgan.mechanisms import Mechanism, Product
 from privgan.streams import stream
+from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
 from privgan.training.latent_law import fit_mixture
 from privgan.training.losses import Loss, Solved
@@ -186,7 +187,7 @@ class AmortizedLoss(Loss, nn.Module):
         self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator
     ) -> float:
         """An upper bound of the mean negative log-likelihood of ``y``, nats a report."""
-        with evaluating(self), evaluating(generator), torch.no_grad():
+        with in_mode(self, training=False), in_mode(generator, training=False), torch.no_grad():
             return -self._bound(generator, y, HELD_OUT_DRAWS, rng).double().mean().item()
 
     def latent_law(self, generator: Generator, reports: Tensor, seed: int) -> NormalMixture | None:
@@ -197,7 +198,7 @@ class AmortizedLoss(Loss, nn.Module):
         settings = {"classes": max(1, generator.classes), "components": self.components}
         return fit_mixture(u, label, seed=seed, **settings).to(u)
 
-    @torch.no_grad()
+    @usual(grad=False)
     def log_likelihood(
         self, generator: Generator, y: Tensor, *, draws: int = 64, seed: int | None = 0
     ) -> Tensor:
@@ -209,17 +210,17 @@ class AmortizedLoss(Loss, nn.Module):
         """
         y, rng = checks.as_records("y", y), stream(seed, "evaluation")
         draws = checks.positive_int("draws", draws)
-        with evaluating(self), evaluating(generator):
+        with in_mode(self, training=False), in_mode(generator, training=False):
             parts = y.split(max(1, PART // draws))
             return torch.cat([self._bound(generator, part, draws, rng) for part in parts])
 
-    @torch.no_grad()
+    @usual(grad=False)
     def code(
         self, generator: Generator, y: Tensor, *, seed: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """One draw of q(c, u | y) for each report: normal latents (m, l) and classes (m,)."""
         rng, coded = stream(seed, "latents"), []
-        with evaluating(self):
+        with in_mode(self, training=False):
             for part in y.split(PART):
                 u, label, _ = self._draws(generator, part - self.origin.to(part), 1, rng)
                 coded.append((u, label))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Generator
-from privgan.generators.base import evaluating
+from privgan.generators.base import in_mode
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
@@ -18,6 +19,7 @@ from privgan.streams import ambient, stream
 from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
+FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
 LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
@@ -39,12 +41,14 @@ class Training:
     anneal: float = 1.0
     average: float = 0.0
     keep_best: bool = False
-    snapshots: tuple[int, ...] = ()
+    snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         checks.instance("loss", self.loss, Loss)
         if self.mechanism is None:
             self._set("mechanism", self.loss.mechanism)
+        else:
+            checks.instance("mechanism", self.mechanism, Mechanism)
         for name in ("steps", "batch_size"):
             self._set(name, checks.positive_int(name, getattr(self, name)))
         if self.generated is not None:
@@ -54,8 +58,9 @@ class Training:
             self._set(name, checks.positive(name, getattr(self, name)))
         for name in ("holdout", "average"):
             self._set(name, checks.fraction(name, getattr(self, name)))
-        snapshots = (checks.positive_int("snapshots", step) for step in self.snapshots)
-        self._set("snapshots", tuple(snapshots))
+        for name in ("even", "keep_best"):
+            self._set(name, checks.flag(name, getattr(self, name)))
+        self._set("snapshots", checks.positive_ints("snapshots", self.snapshots))
         if self.anneal != 1.0:
             self.loss.heated(self.anneal)  # refuses now, if it cannot
 
@@ -101,7 +106,7 @@ class Trainer:
     ):
         self.training, self.device = training, device
         self.generator = generator.to(device)
-        like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
+        like = next(generator.parameters())
         kept_out = 0
         if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
             kept_out = max(1, round(training.holdout * len(reports)))
@@ -120,19 +125,23 @@ class Trainer:
 
         # Costs compare x with y, so what both have in common only costs digits.
         shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        self.origin = torch.where(shiftable, reports.mean(0, dtype=torch.float64), 0.0).to(reports)
+        middle = winsorised(some_rows(reports))[0].to(reports)  # which one outlier does not move
+        self.origin = torch.where(shiftable, middle, 0.0)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
         # Last of all that may fail: a generator that was refused is as it was.
-        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
+        centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
+        if not (centre.isfinite().all() and spread.isfinite().all()):
+            raise ValueError("reports are so large that their spread overflows; rescale them")
+        generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
         partner = training.loss.meet(generator, self.reports, self.origin)
         learned = [*generator.parameters(), *(partner.parameters() if partner else ())]
         learned = [p for p in learned if p.requires_grad]
         optimizer = torch.optim.Adam(learned, lr=training.lr, fused=True)
-        with torch.no_grad(), evaluating(generator):
+        with torch.no_grad(), in_mode(generator, training=False):
             _, weights = generator.batch(1, stream(0, "latents"))
         # Atoms are their law, however few they are: then only the reports are a sample.
         points = training.points if weights is None else training.batch_size
@@ -149,15 +158,18 @@ class Trainer:
         loss, y = self._loss(), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
-            solved = loss.couple(
-                self.generator,
-                y,
-                latents,
-                points=training.points,
-                even=training.even,
-                origin=self.origin,
-                unchecked=self.unchecked,
-            )
+            try:
+                solved = loss.couple(
+                    self.generator,
+                    y,
+                    latents,
+                    points=training.points,
+                    even=training.even,
+                    origin=self.origin,
+                    unchecked=self.unchecked,
+                )
+            except ValueError as error:
+                raise self._fault(y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
@@ -201,12 +213,26 @@ class Trainer:
             self.generator.load_state_dict(self.state.judged.state_dict())
         if self.state.best is not None:
             self.generator.load_state_dict(self.state.best[1])
-        self.generator.eval()
-        if self.state.partner is not None:
-            self.state.partner.eval()
+        if not all(p.isfinite().all() for p in self.generator.parameters()):
+            raise diverged(self.state.step - 1, "the generator's weights are not finite")
+        self.state.learners.eval()
         some = self.reports[self.rows[:LATENTS].to(self.reports.device)]
         law = self.training.loss.latent_law(self.generator, some, self.training.seed)
         self.generator.law = self.generator.law if law is None else law
+
+    @torch.no_grad()
+    def _fault(self, y: Tensor, error: ValueError) -> Exception:
+        """What a step's refusal to be solved comes from: the step size, or what was handed over."""
+        step, training = self.state.step, self.training
+        latents = stream(training.seed, "latents", step)
+        x, _ = self.generator.batch(training.points, latents, even=training.even)
+        made = training.loss.forward(x) - self.origin
+        if not made.isfinite().all():
+            fault = "the generator's records are not finite"
+            return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
+        if step and made.abs().max() > FAR * y.abs().max():
+            return diverged(step, "the generator's records have left all reports far behind")
+        return ValueError(f"step {step}: {error}")
 
     def _left(self) -> float:
         """The part of this leg that is still to be gone, 1 at its first step."""
@@ -222,6 +248,26 @@ class Trainer:
         return loss if self.training.anneal == 1.0 else loss.heated(self.training.anneal**hotter)
 
 
+def check_weights(generator: Generator) -> None:
+    """Raise ValueError or TypeError unless ``generator`` has weights, of one type, to train."""
+    weights = list(generator.parameters())
+    if not any(p.requires_grad for p in weights):
+        cure = ": all are frozen; call generator.requires_grad_(True)" if weights else ""
+        raise ValueError(f"the generator has no weights to train{cure}")
+    for weight in weights:
+        checks.as_float_tensor("the generator's weights", weight)
+        if weight.dtype != weights[0].dtype:
+            kinds = f"{weights[0].dtype} and {weight.dtype}"
+            raise TypeError(
+                f"the generator's weights are of {kinds}; call generator.float() or .double()"
+            )
+    if any(v.is_inference() for v in (*weights, *generator.buffers())):
+        raise ValueError(
+            "the generator was made under torch.inference_mode, which rules out training; make it "
+            "outside"
+        )
+
+
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and spread of the records' columns, (d,), by their mechanism, else by the cost's."""
     if training.mechanism is not None:
@@ -233,9 +279,9 @@ def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
 
 def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
     """Reports in the network's precision, unless rounding would move them by what could matter."""
-    if reports.dtype == dtype:
-        return reports
     narrow = reports.to(dtype)
-    checks.check_finite("reports", narrow, "row")  # casting may have overflowed
+    checks.check_finite("reports", narrow, "row")  # shifting or casting may have overflowed
+    if narrow.dtype == reports.dtype:
+        return reports
     moved = (narrow.to(reports) - reports).abs().amax(0)
     return narrow if (moved <= ROUNDING * reports.std(0, correction=0)).all() else reports
