@@ -25,7 +25,7 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import full_precision
+from privgan.sinkhorn.precision import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
 ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much

@@ -10,12 +10,14 @@ rows ("absorbed"), at phi0_i = min_j (C_ij / reg - psi_j). Neither underflows, w
 
 import math
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from privgan.sinkhorn import _device
 from privgan.sinkhorn._iteration import OVERFLOWS, Solution, iterate
+from privgan.sinkhorn._threads import shares
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
@@ -177,12 +179,12 @@ class _CPUPasses(_Passes):
     """The same passes, compiled: each reads the matrix once."""
 
     def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
-        from privgan.sinkhorn import _loops  # numba takes a while to import
+        from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
         super().__init__(cost, kernel, scale, a, b)
-        self.loops = _loops
+        self.loops: Any = _dense_loops
         m = kernel.shape[1]
-        scratch = kernel.new_empty(m), kernel.new_empty((torch.get_num_threads(), m))
+        scratch = kernel.new_empty(m), kernel.new_empty((shares(kernel.numel()), m))
         self.arrays = [t.numpy() for t in (a, b, *scratch)]
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from privgan.sinkhorn import _device
 from privgan.sinkhorn._iteration import Solution, iterate
+from privgan.sinkhorn._threads import shares
 from privgan.sinkhorn.costs import FEW, Cost
 
 TILE = 2**22  # cost entries formed at a time
 LEAST = 1e-30  # a column sum below has underflowed
+WORK = 8  # numbers that it would take as long to visit as to form a cost and its exponential
 
 
 class StreamingHalfSteps:
@@ -122,7 +124,7 @@ class CompiledHalfSteps(StreamingHalfSteps):
         self.log_b = b.log()
         self.settings = cost.pointwise, np.float32(1.0 / reg)
         self.phi = torch.zeros_like(a)
-        self.buffer, self.partial = y.new_empty((2, torch.get_num_threads(), len(y)))
+        self.buffer, self.partial = y.new_empty((2, shares(WORK * len(x) * len(y)), len(y)))
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)

@@ -25,6 +25,7 @@ from privgan.sinkhorn._streaming import TILE, CompiledHalfSteps, StreamingHalfSt
 from privgan.sinkhorn._triton import TritonHalfSteps
 from privgan.sinkhorn._triton_dense import TritonDenseHalfSteps
 from privgan.sinkhorn.costs import Cost
+from privgan.sinkhorn.precision import full_precision
 from privgan.sinkhorn.result import Envelope, SinkhornResult
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
@@ -35,6 +36,7 @@ DENSE_BYTES = 2**30
 Prepared = tuple[DenseHalfSteps | StreamingHalfSteps, Tensor | float, Callable[[], Tensor] | None]
 
 
+@full_precision()
 def solve(
     cost: Tensor,
     reg: float,
@@ -73,6 +75,7 @@ def solve(
     return _result(solution, 0.0, reg, tol, (cost,), (grad_cost,), a, b, lambda: matrix)
 
 
+@full_precision()
 def solve_samples(
     x: Tensor,
     y: Tensor,
@@ -106,6 +109,7 @@ def solve_samples(
     return _solve(prepare, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
+@full_precision()
 def solve_batch(
     x: Tensor,
     y: Tensor,
