@@ -20,6 +20,7 @@ from privgan.audit.goodness import count_p_value, line_p_value, survives_extreme
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.budget import gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import Categorical
+from privgan.surroundings import usual
 
 SIGNIFICANCE = 1e-4  # p-values below it refute the sampler
 CONFIDENCE = 0.99  # of each certified lower bound
@@ -74,6 +75,7 @@ class Audit:
         return "\n".join(lines)
 
 
+@usual()
 def audit(
     mechanism: Mechanism,
     epsilon: float,

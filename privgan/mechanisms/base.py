@@ -26,6 +26,7 @@ from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.sinkhorn import Cost
 from privgan.streams import stream
+from privgan.surroundings import usual
 from privgan.values import Value
 
 Records = TypeVar("Records", Tensor, np.ndarray)
@@ -63,6 +64,7 @@ class Mechanism(Value, ABC):
         """How many columns reports of records with ``d`` columns have."""
         return d
 
+    @usual()
     def privatize(self, x: Records, *, seed: int | None = None, clip: bool = False) -> Records:
         """One report per row of ``x``, (n, d) to (n, d'), same type, dtype and device.
 
@@ -78,6 +80,7 @@ class Mechanism(Value, ABC):
         reports = self._draw(self.forward(records), stream(seed, "noise"))
         return reports if isinstance(x, Tensor) else reports.numpy()
 
+    @usual()
     def location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
         """Roughly where the records lie, by ``reports`` (m, d') alone: centre and spread, (d,).
 
@@ -92,6 +95,7 @@ class Mechanism(Value, ABC):
             )
         return self._location(some_rows(reports))
 
+    @usual()
     def log_density(self, x: Tensor, y: Tensor) -> Tensor:
         """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d')."""
         x, y = checks.as_records("x", x), checks.as_records("y", y)

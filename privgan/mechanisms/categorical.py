@@ -25,7 +25,7 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.precision import full_precision
+from privgan.surroundings import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
 ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much
@@ -238,11 +238,12 @@ def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
 
     ``k`` is the size of a public alphabet, not the number of categories that occur.
     """
-    labels = torch.as_tensor(labels)
-    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+    labels = checks.as_tensor("labels", labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels has dtype {labels.dtype}; categories are integers from 0")
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {tuple(labels.shape)}; expected (n,)")
+    labels = labels.long()
     outside = (labels < 0) | (labels >= checks.positive_int("k", k))
     if outside.any():
         first = int(outside.nonzero()[0])
@@ -250,7 +251,7 @@ def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
             f"labels[{first}] is {labels[first].item()}, outside the alphabet 0 to {k - 1}; "
             "raise k, or repair it"
         )
-    return torch.nn.functional.one_hot(labels.long(), k).float()
+    return torch.nn.functional.one_hot(labels, k).float()
 
 
 def _alphabet(k: int) -> int:

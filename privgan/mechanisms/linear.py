@@ -20,7 +20,7 @@ from privgan.mechanisms.base import BoundsMissing, Mechanism
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.precision import full_precision
+from privgan.surroundings import full_precision
 
 
 @dataclass(frozen=True, eq=False, repr=False)

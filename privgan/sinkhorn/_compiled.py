@@ -18,8 +18,8 @@ from privgan.sinkhorn._threads import share_out, shares
 
 # What loops call is inlined. As functions of their own they would exist twice where they are
 # compiled, in other machine code than in the loop that was kept, and give other bits.
-inlined = njit(forceinline=True)
-inlined_fast = njit(forceinline=True, fastmath=True)
+inlined = njit(forceinline=True, error_model="numpy")
+inlined_fast = njit(forceinline=True, error_model="numpy", fastmath=True)
 
 ALIGN = 4  # rows, of which some loops take four at a time: how many share them changes no bit
 
@@ -35,6 +35,7 @@ def compiled_fast(function: Callable[..., Any]) -> Any:
 
 
 def _kept(function: Callable[..., Any], **settings: Any) -> Any:
+    settings["error_model"] = "numpy"  # which divides by zero
     try:
         return njit(cache=True, **settings)(function)
     except RuntimeError:  # numba found no folder that it could write to

@@ -13,7 +13,7 @@ from privgan.sinkhorn._threads import share_out
 from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, NEAR, SQUARED_L2
 
 BLOCK = 4096  # columns visited at a time, so that what is known of them stays in a near cache
-CHUNK = 256  # rows of a gradient that are taken at a time
+CHUNK = 256  # rows of a gradient that are taken at a time, or sums in single precision
 
 
 @intrinsic
@@ -252,36 +252,43 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, phi, buffer, partial
     includes the log weights of y: an array less is a sixth less to fetch.
     phi (n,), float64: read as a guess of the result, which keeps exp in range, and
     overwritten by -log sum_j exp(psi_j - scale c(x_i, y_j)).
-    buffer (shares, m): scratch, one row a thread. partial (shares, m): column sums
+    buffer (2, shares, m): scratch, two rows a thread. partial (shares, m), float64: column sums
     sum_i a_i exp(phi_i + psi_j - scale c_ij) by share of the rows.
     """
     x, y_columns, psi, a, phi, buffer, partial = views((x, y_columns, psi, a, phi, buffer, partial))
     n, count = len(x), len(partial)
 
     def run(t):
-        rows = t * n // count, (t + 1) * n // count
-        _half_steps(*rows, x, y_columns, kind, scale, psi, a, phi, buffer[t], partial[t])
+        rows, scratch = (t * n // count, (t + 1) * n // count), (*buffer[:, t], partial[t])
+        _half_steps(*rows, x, y_columns, kind, scale, psi, a, phi, *scratch)
 
     share_out(run, count)
 
 
 @compiled_fast
-def _half_steps(first, last, x, y_columns, kind, scale, psi, a, phi, row, columns):
+def _half_steps(first, last, x, y_columns, kind, scale, psi, a, phi, row, columns, sums):
     m = y_columns.shape[1]
     columns[:] = 0
+    sums[:] = 0
     for i in range(first, last):
-        shift, total = np.float32(phi[i]), np.float32(0)
+        shift, total = np.float32(phi[i]), 0.0
         for j in range(0, m, BLOCK):
             part = row[j : j + BLOCK]
             _costs(x, i, y_columns, j, kind, part)
             total += _weigh(part, shift, scale, psi[j : j + BLOCK])
-        if not (np.float32(1e-10) < total < np.float32(1e10)):  # the guess was too far off
+        if not (1e-10 < total < 1e10):  # the guess was too far off
             _costs(x, i, y_columns, 0, kind, row)
             shift = np.float32(np.inf)
             for j in range(m):
                 shift = min(shift, scale * row[j] - psi[j])
-            total = _weigh(row, shift, scale, psi)
-        phi[i] = shift - np.log(np.float64(total))
-        w = a[i] / total
+            total = 0.0
+            for j in range(0, m, BLOCK):
+                total += _weigh(row[j : j + BLOCK], shift, scale, psi[j : j + BLOCK])
+        phi[i] = shift - np.log(total)
+        w = np.float32(a[i] / total)
         for j in range(m):
             columns[j] += w * row[j]
+        if i % CHUNK == 0 or i == last - 1:
+            for j in range(m):
+                sums[j] += columns[j]
+                columns[j] = 0

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.sinkhorn.precision import full_precision
+from privgan.surroundings import full_precision
 from privgan.values import Value
 
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +18,7 @@ from privgan.streams import ambient, stream
 from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
+FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 
@@ -37,12 +39,14 @@ class Training:
     anneal: float = 1.0
     average: float = 0.0
     keep_best: bool = False
-    snapshots: tuple[int, ...] = ()
+    snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         checks.instance("loss", self.loss, Loss)
         if self.mechanism is None:
             self._set("mechanism", self.loss.mechanism)
+        else:
+            checks.instance("mechanism", self.mechanism, Mechanism)
         for name in ("steps", "batch_size"):
             self._set(name, checks.positive_int(name, getattr(self, name)))
         if self.generated is not None:
@@ -52,8 +56,9 @@ class Training:
             self._set(name, checks.positive(name, getattr(self, name)))
         for name in ("holdout", "average"):
             self._set(name, checks.fraction(name, getattr(self, name)))
-        snapshots = (checks.positive_int("snapshots", step) for step in self.snapshots)
-        self._set("snapshots", tuple(snapshots))
+        for name in ("even", "keep_best"):
+            self._set(name, checks.flag(name, getattr(self, name)))
+        self._set("snapshots", checks.positive_ints("snapshots", self.snapshots))
         if self.anneal != 1.0:
             self.loss.heated(self.anneal)  # refuses now, if it cannot
 
@@ -99,7 +104,7 @@ class Trainer:
     ):
         self.training, self.device = training, device
         self.generator = generator.to(device)
-        like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
+        like = next(generator.parameters())
         kept_out = 0
         if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
             kept_out = max(1, round(training.holdout * len(reports)))
@@ -140,7 +145,10 @@ class Trainer:
             latents = stream(training.seed, "latents", at)
             x, a = self.generator.batch(training.points, latents, even=training.even)
             made = (loss.forward(x) - self.origin).to(y.dtype)
-            solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+            try:
+                solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+            except ValueError as error:
+                raise self._fault(made.detach(), y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
@@ -184,7 +192,18 @@ class Trainer:
             self.generator.load_state_dict(self.state.judged.state_dict())
         if self.state.best is not None:
             self.generator.load_state_dict(self.state.best[1])
+        if not all(p.isfinite().all() for p in self.generator.parameters()):
+            raise diverged(self.state.step - 1, "the generator's weights are not finite")
         self.generator.eval()
+
+    def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
+        """What a step's refusal to be solved comes from: the step size, or what was handed over."""
+        step = self.state.step
+        if step and not made.isfinite().all():
+            return diverged(step, "the generator's records are not finite")
+        if step and made.abs().max() > FAR * y.abs().max():
+            return diverged(step, "the generator's records have left all reports far behind")
+        return ValueError(f"step {step}: {error}")
 
     def _left(self) -> float:
         """The part of this leg that is still to be gone, 1 at its first step."""
@@ -199,6 +218,26 @@ class Trainer:
         return self.training.loss.heated(self.training.anneal**hotter)
 
 
+def check_weights(generator: Generator) -> None:
+    """Raise ValueError or TypeError unless ``generator`` has weights, of one type, to train."""
+    weights = list(generator.parameters())
+    if not any(p.requires_grad for p in weights):
+        cure = ": all are frozen; call generator.requires_grad_(True)" if weights else ""
+        raise ValueError(f"the generator has no weights to train{cure}")
+    for weight in weights:
+        checks.as_float_tensor("the generator's weights", weight)
+        if weight.dtype != weights[0].dtype:
+            kinds = f"{weights[0].dtype} and {weight.dtype}"
+            raise TypeError(
+                f"the generator's weights are of {kinds}; call generator.float() or .double()"
+            )
+    if any(v.is_inference() for v in (*weights, *generator.buffers())):
+        raise ValueError(
+            "the generator was made under torch.inference_mode, which rules out training; make it "
+            "outside"
+        )
+
+
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and spread of the records' columns, (d,), by their mechanism, else by the cost's."""
     if training.mechanism is not None:
@@ -210,9 +249,9 @@ def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
 
 def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
     """Reports in the network's precision, unless rounding would move them by what could matter."""
-    if reports.dtype == dtype:
-        return reports
     narrow = reports.to(dtype)
-    checks.check_finite("reports", narrow, "row")  # casting may have overflowed
+    checks.check_finite("reports", narrow, "row")  # shifting or casting may have overflowed
+    if narrow.dtype == reports.dtype:
+        return reports
     moved = (narrow.to(reports) - reports).abs().amax(0)
     return narrow if (moved <= ROUNDING * reports.std(0, correction=0)).all() else reports

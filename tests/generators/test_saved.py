@@ -159,3 +159,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         pg.load(tmp_path / "t")
     pg.MLP(2, 3).save(tmp_path / "m")
     assert load_tensors(tmp_path / "m", FORMAT, "generator")[0]["generator"]["object"] == "MLP"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latent_dim": 10**6, "out_dim": 10**6},
+        {"latent_dim": 10**300},
+        {"hidden": [10**5] * 100},
+        {"hidden": [1] * 10_000},
+        {"latent_dim": 3},
+        {"colour": 3},
+        {"categories": [{"slice": ["x", 2, None]}]},
+    ],
+)
+def test_a_file_that_asks_for_another_network_than_its_weights_is_refused(tmp_path, change):
+    pg.MLP(2, 3, hidden=(8,)).save(tmp_path / "model")
+    about, tensors = load_tensors(tmp_path / "model", FORMAT, "generator")
+    about["generator"]["arguments"].update(change)
+    save_tensors(tmp_path / "model", FORMAT, about, tensors, "generator")
+    with pytest.raises(ValueError, match=r"generator .*model cannot be read") as caught:
+        pg.load(tmp_path / "model")
+    assert len(str(caught.value)) < 600

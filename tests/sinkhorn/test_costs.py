@@ -10,7 +10,7 @@ from privgan.mechanisms.interval import BandCost
 from privgan.mechanisms.product import BlockCost
 from privgan.sinkhorn import L1, Cost, Euclidean, SquaredL2
 from privgan.sinkhorn.costs import Transposed
-from privgan.sinkhorn.precision import full_precision
+from privgan.surroundings import full_precision
 
 COSTS = {"sqeuclidean": SquaredL2(), "cityblock": L1(), "euclidean": Euclidean()}
 

@@ -51,8 +51,8 @@ def test_half_steps_are_two_products(n, shares):
     kernel = torch.rand((n, 7), generator=g, dtype=torch.float64)
     phi0, a = torch.rand((2, n), generator=g, dtype=torch.float64)
     psi0, psi, b = torch.rand((3, 7), generator=g, dtype=torch.float64)
-    v, partial, phi, log_q = b.clone(), kernel.new_empty((shares, 7)), phi0.clone(), b.clone()
-    assert _loops.half_steps(kernel, phi0, psi0, psi, 20.0, 0.0, a, b, v, partial, phi, log_q)
+    scratch, phi, log_q = (b.clone(), kernel.new_empty((shares, 7))), phi0.clone(), b.clone()
+    assert _loops.half_steps(kernel, phi0, psi0, psi, 20.0, 0.0, a, b.log(), *scratch, phi, log_q)
     density = kernel * (psi - psi0).exp()  # exp(phi0 + psi - C / reg)
     assert torch.allclose(phi, phi0 - (density @ b).log())
     assert torch.allclose(log_q.exp(), (a[:, None] * density * (phi - phi0).exp()[:, None]).sum(0))
@@ -64,7 +64,7 @@ def test_half_steps_decline_when_psi_has_drifted_too_far():
         torch.zeros(2).double(),
         torch.tensor([0.0, 50.0]).double(),
     )
-    scratch = torch.empty(2), torch.empty(1, 2), torch.empty(2).double(), torch.empty(2).double()
+    scratch = torch.empty(2), *torch.empty((1, 1, 2)).double(), *torch.empty((2, 2)).double()
     assert not _loops.half_steps(kernel, zero, zero, far, 20.0, 0.0, zero, zero, *scratch)
 
 

