@@ -8,6 +8,7 @@ from privgan.sinkhorn import (
     Cost,
     Euclidean,
     SquaredL2,
+    _problem,
     _replay,
     costs,
     solve,
@@ -137,7 +138,7 @@ def test_gradients_in_rows_are_the_whole(monkeypatch, cost, p):
 def test_a_plan_is_formed_in_rows(monkeypatch):
     x, y, a, b = problem("cpu")
     whole = solve_samples(x, y, L1(), 0.1, a, b).plan()
-    monkeypatch.setattr(solver, "TILE", 70)
+    monkeypatch.setattr(_problem, "TILE", 70)
     assert torch.equal(solve_samples(x, y, L1(), 0.1, a, b).plan(), whole)
 
 
