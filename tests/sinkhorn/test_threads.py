@@ -54,9 +54,16 @@ print("done")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-@pytest.mark.parametrize("before", ["", "job(0)", "torch.randn(999, 999).exp().sum()"])
-def test_a_forked_child_solves(layer, before):
+@pytest.mark.parametrize(
+    ("before", "layer"),
+    [
+        ("", "omp"),
+        ("torch.randn(999, 999).exp().sum()", "omp"),
+        ("job(0)", "omp"),
+        ("job(0)", "workqueue"),
+    ],
+)
+def test_a_forked_child_solves(before, layer):
     assert "done" in run(SMALL_PARTS + FORKED.format(before=before), NUMBA_THREADING_LAYER=layer)
 
 
