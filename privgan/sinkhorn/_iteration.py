@@ -58,7 +58,7 @@ def iterate(
     The vectors are small: whatever the device, their algebra is compiled and done on the CPU,
     before a framework would have dispatched it.
     """
-    from privgan.sinkhorn import _loops  # numba takes a while to import
+    from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
     device, current = psi.device, psi.cpu().numpy()
     a_host, b_host = a.cpu().numpy(), b.cpu().numpy()
@@ -70,7 +70,7 @@ def iterate(
         psi = torch.from_numpy(current).to(device)
         phi, log_q = half_steps(psi)
         residual = log_q.cpu().numpy()
-        error, dual = _loops.measure(a_host, b_host, phi.cpu().numpy(), current, residual)
+        error, dual = _dense_loops.measure(a_host, b_host, phi.cpu().numpy(), current, residual)
         if not bold and not np.isfinite(dual):
             raise ValueError(OVERFLOWS)
         if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
@@ -103,7 +103,9 @@ class _Memory:
 
     def combine(self, step: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """argmin over weights summing to 1 of |sum of weighted residuals|, applied to steps."""
-        from privgan.sinkhorn import _loops
+        from privgan.sinkhorn import _dense_loops
 
         self.count += 1
-        return _loops.combine(self.steps, self.residuals, self.gram, self.count, step, residual)
+        return _dense_loops.combine(
+            self.steps, self.residuals, self.gram, self.count, step, residual
+        )
