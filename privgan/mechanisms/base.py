@@ -112,6 +112,13 @@ class Mechanism(Value, ABC):
         self._check_pair(x, y)
         return self.cost.paired(x, y) / -self.reg + self._log_normaliser(y)
 
+    def evidence(self, y: Tensor, columns: slice) -> Tensor:
+        """What reports ``y`` (m, d') say by themselves of a category in these ``columns``, (m, k).
+
+        Log-likelihoods of every category, up to a term in y; 0 where they are not reported apart.
+        """
+        return y.new_zeros((len(y), columns.stop - columns.start))
+
     def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
         """The budget, in nats, that one report spends on a whole record, at ``delta``.
 

@@ -115,6 +115,13 @@ class Product(Mechanism):
         pairs = zip(self.reports, self.blocks, strict=True)
         return BlockCost([(reports, *m.heated(times)) for reports, (_, m) in pairs]), 1.0
 
+    def evidence(self, y: Tensor, columns: slice) -> Tensor:
+        for reports, (own, mechanism) in zip(self.reports, self.blocks, strict=True):
+            if own == columns:
+                answers = torch.eye(columns.stop - columns.start, dtype=y.dtype, device=y.device)
+                return mechanism.cost.matrix(answers, y[:, reports]).T / -mechanism.reg
+        return super().evidence(y, columns)
+
     def report_dim(self, d: int) -> int:
         return int(self.reports[-1].stop)
 

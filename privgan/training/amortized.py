@@ -27,7 +27,7 @@ from privgan import checks
 from privgan.generators import Generator
 from privgan.generators.base import in_mode
 from privgan.generators.latents import NormalMixture, invert
-from privgan.mechanisms import Mechanism, Product
+from privgan.mechanisms import Mechanism
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
@@ -279,14 +279,9 @@ class AmortizedLoss(Loss, nn.Module):
         return score.view(-1, draws).logsumexp(1) - math.log(draws)
 
     def _evidence(self, generator: Generator, y: Tensor) -> Tensor:
-        """What a report's own answer says of its class, log k, (m, classes); 0 if none is there."""
-        mechanism, k = self.mechanism, generator.classes
-        if isinstance(mechanism, Product):
-            for (columns, part), reported in zip(mechanism.blocks, mechanism.reports, strict=True):
-                if columns == slice(generator.out_dim - k, generator.out_dim):
-                    answers = torch.eye(k, dtype=y.dtype, device=y.device)
-                    return part.cost.matrix(answers, y[:, reported]).T / -part.reg
-        return y.new_zeros((len(y), k))
+        """What a report's own answer says of its class, log k, (m, classes)."""
+        end = generator.out_dim
+        return self.mechanism.evidence(y, slice(end - generator.classes, end))
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:
