@@ -180,9 +180,9 @@ def _band(part: Piecewise | SquareWave, share: float) -> Experiment:
 def _outcomes(p: Iterable[float], swapped: list[int]) -> Experiment:
     """Of a channel in which the other record swaps outcomes: ``swapped`` are their places."""
     found = np.array([*p])
-    q = found[swapped]
-    possible = found > 0.0
-    return Experiment(found[possible], q[possible], float(np.log(found / q)[possible].max()))
+    possible = found > 0.0  # a third category, where there are but two, is not
+    p, q = found[possible], found[swapped][possible]
+    return Experiment(p, q, float(np.log(p / q).max()))
 
 
 def _edges(t: float, epsilon: float) -> np.ndarray:

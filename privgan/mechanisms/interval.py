@@ -57,6 +57,9 @@ class BandCost(Cost):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
+    def flat(self, d: int) -> Tensor:
+        return torch.ones(d, dtype=torch.bool)
+
     @property
     def T(self) -> Cost:
         return _FlatTransposed(self)
@@ -66,6 +69,9 @@ class BandCost(Cost):
 class _FlatTransposed(Transposed):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+    def flat(self, d: int) -> Tensor:
+        return self.cost.flat(d)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -46,6 +46,12 @@ class BlockCost(Cost):
             found[s] = cost.shiftable(len(found[s]))
         return found
 
+    def flat(self, d: int) -> Tensor:
+        found = super().flat(d)
+        for s, cost, _ in self.blocks:
+            found[s] = cost.flat(len(found[s]))
+        return found
+
     @property
     def T(self) -> Cost:
         return BlockCost([(s, cost.T, reg) for s, cost, reg in self.blocks])
