@@ -63,6 +63,10 @@ class Cost(Value, ABC):
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
         return torch.zeros(d, dtype=torch.bool, device="cpu")
 
+    def flat(self, d: int) -> Tensor:
+        """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
+        return torch.zeros(d, dtype=torch.bool)
+
     @property
     def T(self) -> "Cost":
         """The cost with its arguments swapped: ``c.T(y, x) = c(x, y)``."""

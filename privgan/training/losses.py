@@ -66,6 +66,10 @@ class Loss(ABC):
         """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
         return torch.zeros(d, dtype=torch.bool)
 
+    def flat(self, d: int) -> Tensor:
+        """Columns of reports, (d,) bool, in which points x get no gradient, but their weights do."""
+        return torch.zeros(d, dtype=torch.bool)
+
     def unit(self, y: Tensor) -> float:
         """A value of the size that this loss varies by, for reports like ``y`` (m, d').
 
@@ -131,6 +135,9 @@ class EntropicLoss(Loss):
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)
+
+    def flat(self, d: int) -> Tensor:
+        return self.cost.flat(d)
 
     def unit(self, y: Tensor) -> float:
         return self.reg
