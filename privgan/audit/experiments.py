@@ -186,9 +186,14 @@ def _outcomes(p: Iterable[float], swapped: list[int]) -> Experiment:
 
 
 def _edges(t: float, epsilon: float) -> np.ndarray:
-    """Ends of cells of the loss from -t to t, alike on both sides, ``epsilon`` among them."""
-    inner = [-epsilon, epsilon] if epsilon < t else []
-    return np.unique(np.concatenate([np.linspace(-t, t, CELLS + 1), inner]))
+    """Ends of cells of the loss from -t to t, ``epsilon`` among them.
+
+    One half is the other's mirror image to the last bit: probabilities under the other record are
+    read off backwards.
+    """
+    inner = [epsilon] if epsilon < t else []
+    upper = np.unique([*np.linspace(0.0, t, CELLS // 2 + 1), *inner])
+    return np.concatenate([-upper[:0:-1], upper])
 
 
 def _cells(

@@ -67,7 +67,7 @@ class Loss(ABC):
         return torch.zeros(d, dtype=torch.bool)
 
     def flat(self, d: int) -> Tensor:
-        """Columns of reports, (d,) bool, in which points x get no gradient, but their weights do."""
+        """Columns of reports, (d,) bool, where points get no gradient, but their weights do."""
         return torch.zeros(d, dtype=torch.bool)
 
     def unit(self, y: Tensor) -> float:

@@ -452,7 +452,7 @@ def test_points_under_a_flat_cost_are_refused_and_atoms_are_not(mechanism):
     settings = {"steps": 1, "batch_size": 50, "progress": False}
     generator = pg.MLP(2, 2).double()
     loss = pg.EntropicLoss.matched(mechanism)
-    with pytest.raises(ValueError, match="no gradient; learn weights on a grid: pg.Atoms"):
+    with pytest.raises(ValueError, match=r"no gradient; learn weights on a grid: pg.Atoms"):
         pg.fit(generator, reports, loss, **settings)
     pg.fit(pg.Atoms(x[:20]), reports, loss, **settings)
 
@@ -463,7 +463,7 @@ def test_points_that_are_no_probabilities_are_refused(channel):
     reports = mechanism.privatize(torch.eye(3).repeat(40, 1), seed=0)
     settings = {"steps": 1, "batch_size": 50, "progress": False}
     loss = pg.EntropicLoss.matched(mechanism)
-    with pytest.raises(ValueError, match="not probabilities.*categories="):
+    with pytest.raises(ValueError, match=r"not probabilities.*categories="):
         pg.fit(pg.MLP(2, 3), reports, loss, **settings)
     categories = pg.MLP(2, 3, categories=[slice(0, 3)])
     pg.fit(categories, reports, loss, **settings)
