@@ -25,8 +25,7 @@ FEW = 8
 NEAR = 0.125
 HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
 
-# Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
-# recognise a loop that has closed over a function.
+# Which cost a compiled loop forms: a number, for numba's cache knows no loop that closed over one.
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
 
 
