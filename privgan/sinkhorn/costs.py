@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.sinkhorn._pairwise import Pairwise
 from privgan.surroundings import full_precision
 from privgan.values import Value
 
@@ -25,8 +26,7 @@ FEW = 8
 NEAR = 0.125
 HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
 
-# Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
-# recognise a loop that has closed over a function.
+# Which cost a compiled loop forms: a number, for numba's cache knows no loop that closed over one.
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
 
 
@@ -72,6 +72,10 @@ class Cost(Value, ABC):
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
         return torch.zeros(d, dtype=torch.bool, device="cpu")
 
+    def flat(self, d: int) -> Tensor:
+        """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
+        return torch.zeros(d, dtype=torch.bool)
+
     @property
     def T(self) -> "Cost":
         """The cost with its arguments swapped: ``c.T(y, x) = c(x, y)``."""
@@ -109,7 +113,7 @@ class _Norm(Cost):
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         _check_pair(x, y)
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-            matrix: Tensor = _Pairwise.apply(x, y, self)
+            matrix: Tensor = Pairwise.apply(x, y, self)
             return matrix
         x, y = x.detach(), y.detach()
         return self.matrix_in(x, y, x.new_empty((len(x), len(y))))
@@ -152,25 +156,6 @@ class _Norm(Cost):
     @property
     def T(self) -> Cost:
         return self
-
-
-class _Pairwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, cost: Cost) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.cost = cost
-        return cost.matrix(x.detach(), y.detach())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, plan: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, y = ctx.saved_tensors
-        need_x, need_y, _ = ctx.needs_input_grad
-        return (
-            ctx.cost.gradient(x, y, plan) if need_x else None,
-            ctx.cost.gradient(y, x, plan.T) if need_y else None,
-            None,
-        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)

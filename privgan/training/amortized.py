@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from privgan import checks
@@ -28,6 +29,8 @@ from privgan.generators import Generator
 from privgan.generators.base import in_mode
 from privgan.generators.latents import NormalMixture, invert
 from privgan.mechanisms import Mechanism
+from privgan.reports import Reports
+from privgan.reports.collection import values_of
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
@@ -114,7 +117,12 @@ class AmortizedLoss(Loss, nn.Module):
         return self.to(reports.device)
 
     def solve(
-        self, x: Generator, y: Tensor, a: Tensor | None = None, *, seed: int | None = None
+        self,
+        x: Generator,
+        y: ArrayLike | Reports,
+        a: Tensor | None = None,
+        *,
+        seed: int | None = None,
     ) -> Coded:
         """The value between the generator ``x`` itself and reports ``y`` (m, d').
 
@@ -126,10 +134,10 @@ class AmortizedLoss(Loss, nn.Module):
                 "AmortizedLoss couples reports with a generator's latents, not with points: call "
                 "solve(generator, y), without weights"
             )
-        generator, y = x, checks.as_records("y", y)
+        generator, reports = x, values_of("y", y)
         if self.encoder is None:
-            self.meet(generator, y, torch.zeros_like(y[0]))
-        return self.couple(generator, y - self.origin.to(y), stream(seed, "latents"))
+            self.meet(generator, reports, torch.zeros_like(reports[0]))
+        return self.couple(generator, reports - self.origin.to(reports), stream(seed, "latents"))
 
     def couple(self, generator: Generator, y: Tensor, rng: torch.Generator, **_: Any) -> Coded:
         """`solve` for reports less their origin."""
@@ -200,7 +208,7 @@ class AmortizedLoss(Loss, nn.Module):
 
     @usual(grad=False)
     def log_likelihood(
-        self, generator: Generator, y: Tensor, *, draws: int = 64, seed: int | None = 0
+        self, generator: Generator, y: ArrayLike | Reports, *, draws: int = 64, seed: int | None = 0
     ) -> Tensor:
         """A lower bound of ``log E_z k(y_j | G(z))`` in nats for every report, (m,).
 
@@ -208,10 +216,10 @@ class AmortizedLoss(Loss, nn.Module):
         log-likelihood, and rises to it as they become many. It compares generators however many
         nats a report tells, where `report_log_likelihood` would need as many records as e to them.
         """
-        y, rng = checks.as_records("y", y), stream(seed, "evaluation")
+        reports, rng = values_of("y", y), stream(seed, "evaluation")
         draws = checks.positive_int("draws", draws)
         with in_mode(self, training=False), in_mode(generator, training=False):
-            parts = y.split(max(1, PART // draws))
+            parts = reports.split(max(1, PART // draws))
             return torch.cat([self._bound(generator, part, draws, rng) for part in parts])
 
     @usual(grad=False)

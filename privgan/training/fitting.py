@@ -17,6 +17,7 @@ from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
 from privgan.reports.collection import values_of
+from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
 from privgan.training.losses import Loss
@@ -188,3 +189,26 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
             f"the generator's reports have {made.shape[1]} columns and reports has "
             f"{reports.shape[1]}; set the generator's out_dim to match"
         )
+    _check_learnable(generator, loss, reports)
+
+
+def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
+    """Raise ValueError for a generator that the loss gives no gradient, or that it cannot judge."""
+    with torch.no_grad(), in_mode(generator, training=False):
+        x, weights = generator.batch(2, stream(0, "first batch"))
+        made = loss.forward(x)
+    flat = loss.flat(made.shape[1])
+    if weights is None and flat.any():
+        raise ValueError(
+            f"generator makes points, and the cost is flat in column {int(flat.nonzero()[0])} of "
+            "the reports, so they would get no gradient; learn weights on a grid: "
+            "pg.Atoms(mechanism.grid(bins))"
+        )
+    if loss.mechanism is not None:
+        try:
+            loss.mechanism._check_pair(made.to(reports), reports)
+        except ValueError as error:
+            raise ValueError(
+                f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
+                f"{error}; one-hot columns need a generator with categories=, or Atoms"
+            ) from None

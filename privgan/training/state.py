@@ -200,7 +200,8 @@ class State:
             check_weights(module.state_dict(), kept.modules[name])
         if kept.nll is not None:
             check_weights(self.generator.state_dict(), kept.best)
-        parameters = dict(enumerate(self.generator.parameters()))
+        (group,) = self.optimizer.param_groups
+        parameters = dict(enumerate(group["params"]))
         like: dict[str, Tensor] = {}
         for index in {int(key.partition(" ")[0]) for key in kept.optimizer}:
             like |= {f"{index} {slot}": parameters[index] for slot in ("exp_avg", "exp_avg_sq")}

@@ -20,6 +20,7 @@ from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
+LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
 LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
@@ -99,7 +100,7 @@ class Trainer:
     unit: float
     unchecked: bool
     state: State
-    pending: list[tuple[Tensor, Solved]]
+    pending: list[tuple[Tensor, Tensor, Solved]]
 
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
@@ -131,6 +132,10 @@ class Trainer:
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
+        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+            raise ValueError(
+                f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
+            )
         # Last of all that may fail: a generator that was refused is as it was.
         centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
         if not (centre.isfinite().all() and spread.isfinite().all()):
@@ -175,7 +180,7 @@ class Trainer:
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
-        self.pending.append((solved.value.detach(), solved))
+        self.pending.append((solved.value.detach(), _far(made.detach(), y), solved))
         if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
             self.read()
         return solved
@@ -191,12 +196,14 @@ class Trainer:
         return self.reports[self.order[place * size : (place + 1) * size]]
 
     def read(self) -> None:
-        """Enter what happened since into the history; FloatingPointError if a loss was infinite."""
+        """Enter what happened since into the history; FloatingPointError if it was divergence."""
         history = self.state.history
-        for value, solved in self.pending:
+        for value, far, solved in self.pending:
             number = value.item()
             if not math.isfinite(number):
                 raise diverged(len(history), f"the loss is {number}")
+            if not solved.converged and far:
+                raise diverged(len(history), LEFT)
             history.loss.append(number)
             history.error.append(solved.error)
             history.n_iter.append(solved.n_iter)
@@ -230,8 +237,8 @@ class Trainer:
         if not made.isfinite().all():
             fault = "the generator's records are not finite"
             return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
-        if step and made.abs().max() > FAR * y.abs().max():
-            return diverged(step, "the generator's records have left all reports far behind")
+        if step and _far(made, y):
+            return diverged(step, LEFT)
         return ValueError(f"step {step}: {error}")
 
     def _left(self) -> float:
@@ -266,6 +273,11 @@ def check_weights(generator: Generator) -> None:
             "the generator was made under torch.inference_mode, which rules out training; make it "
             "outside"
         )
+
+
+def _far(made: Tensor, y: Tensor) -> Tensor:
+    """Whether some of the points lie where no report is, by far; not read back from a device."""
+    return made.abs().amax() > FAR * y.abs().amax()
 
 
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:

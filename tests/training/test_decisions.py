@@ -8,6 +8,7 @@ import torch
 from trainings import LOSS, MECH, REPORTS, fit, model, weights
 
 import privgan as pg
+from privgan.streams import stream
 from privgan.training import watchers
 from privgan.training.trainer import Trainer, Training
 
@@ -37,19 +38,36 @@ def test_the_learning_rate_falls_linearly_to_zero():
 
 
 def test_the_average_is_the_mean_that_its_docstring_says():
-    at, path = trainer(average=0.3, lr=0.1), []
+    at, path = trainer(average=0.9, lr=0.1), []
     path.append(weights(at.generator))
     for _ in range(12):
         at.step()
         path.append(weights(at.generator))
     expected = path[0]
     for n, now in enumerate(path[1:], 1):
-        decay = min(0.3, n / (n + 10))
+        decay = min(0.9, n / (n + 10))
         expected = decay * expected + (1 - decay) * now
     assert torch.allclose(weights(at.state.average), expected, atol=1e-6)
     assert not torch.allclose(expected, path[-1], atol=1e-4)
     at.finish()
     assert torch.allclose(weights(at.generator), expected, atol=1e-6)
+
+
+def test_annealing_falls_geometrically_over_the_first_half():
+    at = trainer(steps=8, anneal=16.0)
+    softer = []
+    for _ in range(8):
+        softer.append(at._loss().reg / LOSS.reg)
+        at.step()
+    assert softer == pytest.approx([16.0, 8.0, 4.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_what_is_looked_at_is_the_average(monkeypatch):
+    seen = []
+    monkeypatch.setattr(watchers, "report_nll", lambda x, *_: seen.append(x) or 0.0)
+    generator = model()
+    fit(generator, steps=1, average=0.9, lr=0.1, snapshots=(1,))
+    assert torch.equal(seen[0], generator.draw_records(1024, stream(0, "evaluation")))
 
 
 def test_the_average_has_the_batch_statistics_too():

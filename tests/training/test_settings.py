@@ -170,7 +170,7 @@ def test_frozen_weights_stay_and_the_others_learn(tmp_path):
 
 @pytest.mark.parametrize("lr", [1e2, 1e5, 1e18, 1e30, 1e300])
 def test_a_large_lr_is_what_a_divergence_speaks_of(lr):
-    with pytest.raises(FloatingPointError, match=r"diverged at step [01]: .*\. Lower lr$"):
+    with pytest.raises(FloatingPointError, match=r"diverged at step [0-9]: .*\. Lower lr$"):
         fit(model(), lr=lr)
 
 
@@ -263,6 +263,12 @@ def test_reports_stand_for_their_values_and_know_their_mechanism():
     reports = pg.Reports(REPORTS, MECH, simulation=True)
     x = model().sample(40, seed=0)
     assert pg.report_nll(x, reports) == pg.report_nll(x, REPORTS, MECH)
+    for loss in (LOSS, pg.LikelihoodLoss.matched(MECH)):
+        assert torch.equal(loss(x, reports), loss(x, REPORTS))
+        assert torch.equal(loss(x, REPORTS.numpy()), loss(x, REPORTS))
+        for a in (torch.full((39,), 1 / 39), torch.full((40, 1), 1 / 40)):
+            with pytest.raises(ValueError, match="a has shape"):
+                loss(x, REPORTS, a)
     with pytest.raises(TypeError, match="mechanism is missing"):
         pg.report_nll(x, REPORTS)
 
