@@ -163,9 +163,12 @@ def test_half_precision_is_refused_by_name():
         fit(model().half())
 
 
-def test_a_vanishing_reg_is_refused_by_name():
+def test_a_vanishing_reg_is_refused_by_name_or_never_called_solved():
     with pytest.raises(ValueError, match="reg is too small"):
-        fit(model(), loss=pg.EntropicLoss(SquaredL2(), 1e-40))
+        fit(model(), loss=pg.EntropicLoss(SquaredL2(), 1e-305))
+    with pytest.warns(RuntimeWarning, match="step 0: Sinkhorn stopped at marginal error"):
+        history = fit(model(), loss=pg.EntropicLoss(SquaredL2(), 1e-40))
+    assert not any(history.converged)
 
 
 def test_not_converging_warns_once_and_is_recorded():
