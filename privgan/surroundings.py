@@ -5,6 +5,8 @@ function that is called, and would change its numbers or break it. What trains, 
 here runs within `usual`, and so means the same everywhere.
 """
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -26,9 +28,6 @@ def usual(*, grad: bool | None = None) -> Iterator[None]:
             if torch.is_inference_mode_enabled():  # what is made within it can never be trained
                 stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(grad))
-        for kind in AUTOCAST:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
         if (dtype := torch.get_default_dtype()) != torch.float32:
             stack.callback(torch.set_default_dtype, dtype)
             torch.set_default_dtype(torch.float32)
@@ -38,29 +37,56 @@ def usual(*, grad: bool | None = None) -> Iterator[None]:
         yield
 
 
-class full_precision:
-    """TensorFloat32 and bfloat16 off inside: their mantissas make errors of several reg in a cost.
+@contextmanager
+def full_precision(*, convolutions: bool = False) -> Iterator[None]:
+    """Autocast, TensorFloat32 and bfloat16 off inside: their mantissas make errors of several reg
+    in a cost. Also a decorator.
 
     Whatever switch turned them on, a device's own decides, and it can always be read. (Once it has
     been set, reading the old ``allow_tf32`` may raise.) convolutions: theirs too, not only those of
     matrix products.
     """
+    cast = [kind for kind in AUTOCAST if torch.is_autocast_enabled(kind)]
+    for kind in cast:
+        torch.set_autocast_enabled(kind, False)
+    backends: Any = torch.backends  # whose stubs know of none of these
+    switches = [backends.cuda.matmul, backends.mkldnn.matmul]
+    if convolutions:
+        switches += [backends.cudnn.conv, backends.mkldnn.conv]
+    for switch in switches:
+        _raise(switch)
+    try:
+        yield
+    finally:
+        for switch in switches:
+            _restore(switch)
+        for kind in cast:
+            torch.set_autocast_enabled(kind, True)
 
-    before: list[tuple[Any, str]]
 
-    def __init__(self, *, convolutions: bool = False):
-        backends: Any = torch.backends  # whose stubs know of none of these
-        switches = [backends.cuda.matmul, backends.mkldnn.matmul]
-        if convolutions:
-            switches += [backends.cudnn.conv, backends.mkldnn.conv]
-        self.before = [(switch, switch.fp32_precision) for switch in switches]
+# The switches belong to all threads: the first that raises one remembers what it was, and the last
+# that is done with it restores that.
+_lock = threading.Lock()
+_raised: dict[Any, tuple[str, int]] = {}
+if hasattr(os, "register_at_fork"):  # no child begins with the lock of a thread it does not have
+    _free = _lock.release
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_free, after_in_child=_free)
 
-    def __enter__(self) -> None:
-        for switch, _ in self.before:
+
+def _raise(switch: Any) -> None:
+    with _lock:
+        before, users = _raised.get(switch, (switch.fp32_precision, 0))
+        _raised[switch] = before, users + 1
+        if not users:
             switch.fp32_precision = "ieee"
 
-    def __exit__(self, *_: object) -> None:
-        for switch, precision in self.before:
-            switch.fp32_precision = "none"  # as a wider switch says, which may be all there was
-            if switch.fp32_precision != precision:
-                switch.fp32_precision = precision
+
+def _restore(switch: Any) -> None:
+    with _lock:
+        before, users = _raised.pop(switch)
+        if users > 1:
+            _raised[switch] = before, users - 1
+            return
+        switch.fp32_precision = "none"  # as a wider switch says, which may be all there was
+        if switch.fp32_precision != before:
+            switch.fp32_precision = before

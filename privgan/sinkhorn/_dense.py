@@ -11,6 +11,7 @@ however small a weight is.
 
 import math
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from privgan.sinkhorn._iteration import OVERFLOWS, Solution
 from privgan.sinkhorn._precision import SUMS, extent
 from privgan.sinkhorn._search import search
+from privgan.sinkhorn._threads import shares
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
@@ -189,12 +191,12 @@ class _CPUPasses(_Passes):
     """The same passes, compiled: each reads the matrix once."""
 
     def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, log_b: Tensor):
-        from privgan.sinkhorn import _loops  # numba takes a while to import
+        from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
         super().__init__(cost, kernel, scale, a, log_b)
-        self.loops = _loops
+        self.loops: Any = _dense_loops
         m = kernel.shape[1]
-        scratch = kernel.new_empty(m), a.new_empty((torch.get_num_threads(), m))
+        scratch = kernel.new_empty(m), a.new_empty((shares(kernel.numel()), m))
         self.arrays = [t.numpy() for t in (a, log_b, *scratch)]
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:

@@ -69,7 +69,7 @@ def iterate(
     The vectors are small: whatever the device, their algebra is compiled and done on the CPU,
     before a framework would have dispatched it.
     """
-    from privgan.sinkhorn import _loops  # numba takes a while to import
+    from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
     device, current = psi.device, psi.cpu().numpy()
     a_host, b_host = a.cpu().numpy(), b.cpu().numpy()
@@ -86,7 +86,7 @@ def iterate(
             first, offset = (rows, current), a_host @ rows + b_host @ current
         # Less the first dual: a single outlier makes it so large that no gain would show.
         gains = rows - first[0], current - first[1]
-        error, dual = _loops.measure(a_host, b_host, *gains, residual)
+        error, dual = _dense_loops.measure(a_host, b_host, *gains, residual)
         if not bold and not np.isfinite(dual):
             raise ValueError(OVERFLOWS)
         slack = SLACK * min(abs(offset + highest), LARGE + abs(highest)) + noise
@@ -120,7 +120,9 @@ class _Memory:
 
     def combine(self, step: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """argmin over weights summing to 1 of |sum of weighted residuals|, applied to steps."""
-        from privgan.sinkhorn import _loops
+        from privgan.sinkhorn import _dense_loops
 
         self.count += 1
-        return _loops.combine(self.steps, self.residuals, self.gram, self.count, step, residual)
+        return _dense_loops.combine(
+            self.steps, self.residuals, self.gram, self.count, step, residual
+        )

@@ -14,10 +14,12 @@ from torch import Tensor
 from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._precision import SUMS, reach
 from privgan.sinkhorn._search import search
+from privgan.sinkhorn._threads import shares
 from privgan.sinkhorn.costs import FEW, Cost
 
 TILE = 2**22  # cost entries formed at a time
 ROWS = 2**12  # and rows of them: as many numbers are summed in their own precision
+WORK = 8  # numbers that it would take as long to visit as to form a cost and its exponential
 LEAST = 1e-20  # a column that holds less mass may have underflowed
 
 
@@ -131,8 +133,8 @@ class CompiledHalfSteps(StreamingHalfSteps):
         self.weights = a.float()
         self.settings = cost.pointwise, np.float32(1.0 / reg)
         self.phi = torch.zeros_like(a)
-        shares = torch.get_num_threads(), len(y)
-        self.buffer, self.partial = y.new_empty((2, *shares)), a.new_empty(shares)
+        sums = shares(WORK * len(x) * len(y)), len(y)
+        self.buffer, self.partial = y.new_empty((2, *sums)), a.new_empty(sums)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)

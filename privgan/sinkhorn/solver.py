@@ -29,12 +29,14 @@ from privgan.sinkhorn._problem import Problem, Side
 from privgan.sinkhorn._weights import uniform, weights
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult
+from privgan.surroundings import usual
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
 # GPU it may take half of what is free there instead.
 DENSE_BYTES = 2**30
 
 
+@usual()
 def solve(
     cost: Tensor,
     reg: float,
@@ -77,6 +79,7 @@ def solve(
     return _result(*found, (cost,), (gradient,), a, b, tol, coupling)
 
 
+@usual()
 def solve_samples(
     x: Tensor,
     y: Tensor,
@@ -118,6 +121,7 @@ def solve_samples(
     return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
+@usual()
 def solve_batch(
     x: Tensor,
     y: Tensor,
