@@ -29,14 +29,14 @@ from privgan.sinkhorn._problem import Problem, Side
 from privgan.sinkhorn._weights import uniform, weights
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult
-from privgan.surroundings import usual
+from privgan.surroundings import full_precision
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
 # GPU it may take half of what is free there instead.
 DENSE_BYTES = 2**30
 
 
-@usual()
+@full_precision()
 def solve(
     cost: Tensor,
     reg: float,
@@ -79,7 +79,7 @@ def solve(
     return _result(*found, (cost,), (gradient,), a, b, tol, coupling)
 
 
-@usual()
+@full_precision()
 def solve_samples(
     x: Tensor,
     y: Tensor,
@@ -121,7 +121,7 @@ def solve_samples(
     return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
-@usual()
+@full_precision()
 def solve_batch(
     x: Tensor,
     y: Tensor,
