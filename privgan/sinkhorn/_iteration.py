@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-7  # a fall of the dual by less, relatively, is float32 rounding
-LARGE = 100.0  # nats; a dual beyond is an outlier's, and precise beside it
+LARGE = 100.0  # nats; a dual beyond counts from the first one on
 DEPTH = 6  # past iterates combined; deeper pays little and conditions worse
 STALL = 100  # iterations in which the error falls by less than 5%: rounding's floor, give up
 
@@ -77,20 +77,19 @@ def iterate(
     best = Solution(psi, psi, np.inf, 0, psi)
     highest, record, stalled = -np.inf, np.inf, 0
     plain, bold = current, False
-    first, offset = None, 0.0
+    first, large = None, 0.0
     for n_iter in range(1, max_iter + 1):
         psi = torch.from_numpy(current).to(device)
         phi, log_q = half_steps(psi)
-        residual, rows = log_q.cpu().numpy(), phi.cpu().numpy()
-        if first is None:
-            first, offset = (rows, current), a_host @ rows + b_host @ current
-        # Less the first dual: a single outlier makes it so large that no gain would show.
-        gains = rows - first[0], current - first[1]
-        error, dual = _dense_loops.measure(a_host, b_host, *gains, residual)
+        residual, rows, columns = log_q.cpu().numpy(), phi.cpu().numpy(), current
+        if first:
+            rows, columns = rows - first[0], columns - first[1]
+        error, dual = _dense_loops.measure(a_host, b_host, rows, columns, residual)
+        if n_iter == 1 and abs(dual) > LARGE:  # an outlier's: no gain would show beside it
+            first, large, dual = (rows, columns), LARGE, dual - dual
         if not bold and not np.isfinite(dual):
             raise ValueError(OVERFLOWS)
-        slack = SLACK * min(abs(offset + highest), LARGE + abs(highest)) + noise
-        if bold and not dual >= highest - slack:  # NaN included
+        if bold and not dual >= highest - SLACK * (large + abs(highest)) - noise:  # NaN included
             memory.forget()
             current, bold = plain, False  # a Sinkhorn step from the last iterate that was kept
             continue

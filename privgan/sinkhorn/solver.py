@@ -11,7 +11,6 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +71,7 @@ def solve(
         rows, columns = table.points()
         problem = Problem(Side.of(rows, a, True), Side.of(columns, b, True), table, reg)
         prepared = _prepare.stored(table.matrix(problem.x, problem.y), problem, tol)
-        solution = _run(prepared, problem, psi, tol, max_iter)
+        solution = _whole(prepared, _run(prepared, problem, psi, max_iter), reg, tol)
         coupling = Coupling(problem, solution.psi, cost.dtype)
         gradient = coupling.plan() if cost.requires_grad else None
     found = problem, solution
@@ -169,27 +168,30 @@ def _solve(
     with torch.no_grad():
         problem = Problem(Side.of(x, a, check), Side.of(y, b, check), cost, reg)
         prepared = (_prepare.dense if dense else _prepare.streaming)(problem, tol, check)
-        solution = _run(prepared, problem, psi, tol, max_iter, look)
+        solution = _run(prepared, problem, psi, max_iter, look)
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
+        solution = _whole(prepared, solution, reg, tol)
         coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
     found = problem, solution
     return _result(*found, (x, y), gradients, a, b, tol, coupling, check)
 
 
 def _run(
-    prepared: Prepared,
-    problem: Problem,
-    psi: Tensor | None,
-    tol: float,
-    max_iter: int,
-    look: bool = True,
+    prepared: Prepared, problem: Problem, psi: Tensor | None, max_iter: int, look: bool = True
 ) -> Solution:
-    """The solution, from potentials of all of y; its psi is that of whole costs."""
-    shift = prepared.offset / problem.reg
+    """The solution for costs less the offset, from potentials of all of y for whole costs."""
     if psi is not None:
-        psi = (psi if problem.other.kept is None else psi[problem.other.kept]) - shift
-    solution = prepared.steps.solve(psi, prepared.tol, max_iter, look)
-    return replace(solution, psi=solution.psi + shift, error=prepared.error(solution, tol))
+        psi = psi if problem.other.kept is None else psi[problem.other.kept]
+        psi = psi - prepared.offset / problem.reg
+    return prepared.steps.solve(psi, prepared.tol, max_iter, look)
+
+
+def _whole(prepared: Prepared, solution: Solution, reg: float, tol: float) -> Solution:
+    """The same for whole costs, its error with what rounding may add."""
+    error, psi = prepared.error(solution, tol), solution.psi
+    if isinstance(prepared.offset, Tensor):
+        psi = psi + prepared.offset / reg
+    return Solution(solution.phi, psi, error, solution.n_iter, psi)
 
 
 def _storable(x: Tensor, m: int) -> bool:
@@ -210,7 +212,6 @@ def _gradients(
         return None, None
     steps, x, y, cost = prepared.steps, problem.x, problem.y, problem.cost
     if isinstance(steps, DenseHalfSteps):
-        solution = replace(solution, psi=solution.psi - prepared.offset / problem.reg)
         plan = steps.plan(solution).to(x.dtype)
         grad_x = cost.gradient(x, y, plan) if need_x else None
         grad_y = cost.T.gradient(y, x, plan.T) if need_y else None
