@@ -20,7 +20,9 @@ PART = 2**18  # numbers that a thread visits at least: handing out takes as long
 
 def shares(work: int) -> int:
     """How many threads should share a loop that visits ``work`` numbers: at most torch's."""
-    return max(1, min(torch.get_num_threads(), os.cpu_count() or 1, work // PART))
+    if work < 2 * PART:  # asking for the rest takes a while
+        return 1
+    return min(torch.get_num_threads(), os.cpu_count() or 1, work // PART)
 
 
 def share_out(run: Callable[[int], Any], count: int) -> None:
