@@ -30,7 +30,7 @@ def problem(device, n, m, d, std=0.3):
 
 def results(steps, psi):
     phi, log_q = steps(psi)
-    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1), True)
+    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1, psi), True)
     return {"start": steps.start(), "phi": phi, "log_q": log_q, "x": grad_x, "y": grad_y}
 
 
