@@ -14,7 +14,7 @@ from privgan.sinkhorn.costs import SQUARED_L2, Cost
 COSTS, SUMS = 2, 16
 # Costs that differ by less than this many reg are too alike for sums of exponentials: potentials
 # of the size of the costs would be rounding.
-FLAT = 1 / 8
+FLAT = 1 / 2
 PLAIN = 1e-30  # numbers from here to its inverse are far from float32's ends
 OVERFLOWS = "cost / reg overflows: {}; rescale the data, or raise reg"
 
