@@ -178,12 +178,16 @@ def test_the_certificate_holds_in_float64_on_every_path(cost, d, ratio, tol, bac
 @backends
 def test_costs_beyond_float64_are_refused_with_a_reason(backend):
     x = torch.rand(5, 2, dtype=F64)
-    with pytest.raises(ValueError, match="cost / reg overflows: the largest is more than 1e300"):
+    with pytest.raises(ValueError, match="cost / reg overflows: reg is too small"):
         solve_samples(x, x + 1, L1(), 1e-305, backend=backend)
+    with pytest.raises(ValueError, match="reg is too small for these costs, lost beside them"):
+        solve_samples(x, x + 1, L1(), 1e-16, backend=backend)
+    with pytest.raises(ValueError, match="reg is too small for these costs, lost beside them"):
+        solve(x, 1e-16)
     with pytest.raises(ValueError, match="some costs are not finite, in float64 too"):
         solve_samples(x * 1e200, -x * 1e200, SquaredL2(), 1.0, backend=backend)
     huge = 1e25 * torch.rand(5, 2)
     with pytest.raises(ValueError, match="the value is beyond the inputs' precision"):
-        solve_samples(huge, -huge, SquaredL2(), 1.0, backend=backend)
+        solve_samples(huge, -huge, SquaredL2(), 1e45, backend=backend)
     exact = solve_samples(huge.double(), -huge.double(), SquaredL2(), 1e45, backend=backend)
     assert exact.converged

@@ -30,7 +30,7 @@ def problem(device, n, m, d, std=0.3):
 
 def results(steps, psi):
     phi, log_q = steps(psi)
-    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1), True)
+    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1, psi), True)
     return {"start": steps.start(), "phi": phi, "log_q": log_q, "x": grad_x, "y": grad_y}
 
 
@@ -190,7 +190,7 @@ def front_door(device, cost):
     """Largest relative differences between a streamed value and gradients and float64's."""
     x, y, a, b = problem(device, 90, 70, 2)
     found = []
-    with patch("privgan.sinkhorn.solver.CompiledHalfSteps", TritonHalfSteps):
+    with patch("privgan.sinkhorn._prepare.CompiledHalfSteps", TritonHalfSteps):
         for points, backend in (((x, y), "streaming"), ((x.double(), y.double()), "dense")):
             x, y = (t.clone().requires_grad_() for t in points)
             weights = a.to(x.dtype), b.to(x.dtype)
