@@ -58,9 +58,11 @@ def nonparametric_mle(
                 "grid; give an earlier result with the same axes"
             )
     across, down = (
-        mechanism.log_density(axis[:, None], y[:, None])
-        for axis, y in zip(axes, reports.unbind(1), strict=True)
+        mechanism.log_density(_along(axis, axes, k), _along(y, axes, k))
+        for k, (axis, y) in enumerate(zip(axes, reports.unbind(1), strict=True))
     )
+    corner = torch.stack([axis[:1] for axis in axes], 1)
+    across = across - mechanism.log_density(corner, corner)  # what both have beside their own
     few = (across[:, None, :9] + down[None, :, :9]).flatten(0, 1)
     if not torch.allclose(few, mechanism.log_density(points, reports[:9]), rtol=1e-3, atol=1e-3):
         raise ValueError(f"{mechanism!r} does not noise each coordinate on its own")
@@ -85,3 +87,10 @@ def nonparametric_mle(
     atoms = Atoms(points.to(precision))
     atoms.logits.copy_(weights.flatten().log())
     return atoms.eval()
+
+
+def _along(values: Tensor, axes: Sequence[Tensor], k: int) -> Tensor:
+    """Points in the plane with these coordinates along axis ``k``, and the other axis's first."""
+    return torch.stack(
+        [values if i == k else axis[0].expand(len(values)) for i, axis in enumerate(axes)], 1
+    )

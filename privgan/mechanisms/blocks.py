@@ -51,6 +51,12 @@ class BlocksCost(Cost):
             found[s] = cost.shiftable(len(found[s]))
         return found
 
+    def flat(self, d: int) -> Tensor:
+        found = super().flat(d)
+        for s, cost, _ in self.parts:
+            found[s] |= cost.flat(len(found[s]))
+        return found
+
     def _blocks(self, y: Tensor) -> list[tuple[Tensor, tuple[slice, Cost, float]]]:
         """Which rows of ``y`` are of a block, for every block that has any."""
         marks = y[:, -1].round()

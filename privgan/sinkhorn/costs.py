@@ -25,8 +25,7 @@ FEW = 8
 NEAR = 0.125
 HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
 
-# Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
-# recognise a loop that has closed over a function.
+# Which cost a compiled loop forms: a number, for numba's cache knows no loop that closed over one.
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
 
 
@@ -62,6 +61,10 @@ class Cost(Value, ABC):
     def shiftable(self, d: int) -> Tensor:
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
         return torch.zeros(d, dtype=torch.bool, device="cpu")
+
+    def flat(self, d: int) -> Tensor:
+        """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
+        return torch.zeros(d, dtype=torch.bool)
 
     @property
     def T(self) -> "Cost":

@@ -54,6 +54,9 @@ class BlocksLoss(Loss):
     def shiftable(self, d: int) -> Tensor:
         return self.mechanism.cost.shiftable(d)
 
+    def flat(self, d: int) -> Tensor:
+        return self.mechanism.cost.flat(d)
+
     def heated(self, times: float) -> Self:
         return replace(self, times=self.times * times)
 

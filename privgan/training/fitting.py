@@ -17,6 +17,7 @@ from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
 from privgan.reports.collection import values_of
+from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
 from privgan.training.losses import Loss
@@ -125,6 +126,8 @@ def fit(
     _check_output(generator, loss, rows)
     identity: dict[str, Any] = {}
     if path is not None:  # before the generator takes its place and units from device and reports
+        if path.is_dir():
+            raise ValueError(f"checkpoint {path} is a folder; name a file in it")
         if not path.exists():
             check_writable(path, "checkpoint")
         trained = [name for name, p in generator.named_parameters() if p.requires_grad]
@@ -174,9 +177,38 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
             "the generator makes records that are not finite before it has learned anything; "
             "repair its weights or its forward"
         )
+    dim = None if loss.mechanism is None else loss.mechanism.dim
+    if dim not in (None, records.shape[1]):
+        raise ValueError(
+            f"the generator makes {records.shape[1]} columns and the mechanism's records have "
+            f"{dim}; set the generator's out_dim to match"
+        )
     made = loss.forward(records)
     if made.shape[1:] != reports.shape[1:]:
         raise ValueError(
             f"the generator's reports have {made.shape[1]} columns and reports has "
             f"{reports.shape[1]}; set the generator's out_dim to match"
         )
+    _check_learnable(generator, loss, reports)
+
+
+def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
+    """Raise ValueError for a generator that the loss gives no gradient, or that it cannot judge."""
+    with torch.no_grad(), in_mode(generator, training=False):
+        x, weights = generator.batch(2, stream(0, "first batch"))
+        made = loss.forward(x)
+    flat = loss.flat(made.shape[1])
+    if weights is None and flat.any():
+        raise ValueError(
+            f"generator makes points, and the cost is flat in column {int(flat.nonzero()[0])} of "
+            "the reports, so they would get no gradient; learn weights on a grid: "
+            "pg.Atoms(mechanism.grid(bins))"
+        )
+    if loss.mechanism is not None:
+        try:
+            loss.mechanism._check_pair(made.to(reports), reports)
+        except ValueError as error:
+            raise ValueError(
+                f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
+                f"{error}; one-hot columns need a generator with categories=, or Atoms"
+            ) from None

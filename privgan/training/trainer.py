@@ -19,6 +19,7 @@ from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
+LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 
@@ -97,7 +98,7 @@ class Trainer:
     unit: float
     unchecked: bool
     state: State
-    pending: list[tuple[Tensor, Solved]]
+    pending: list[tuple[Tensor, Tensor, Solved]]
 
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
@@ -123,13 +124,21 @@ class Trainer:
 
         # Costs compare x with y, so what both have in common only costs digits.
         shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        self.origin = torch.where(shiftable, reports.mean(0, dtype=torch.float64), 0.0).to(reports)
+        middle = winsorised(some_rows(reports))[0].to(reports)  # which one outlier does not move
+        self.origin = torch.where(shiftable, middle, 0.0)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
+        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+            raise ValueError(
+                f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
+            )
         # Last of all that may fail: a generator that was refused is as it was.
-        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
+        centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
+        if not (centre.isfinite().all() and spread.isfinite().all()):
+            raise ValueError("reports are so large that their spread overflows; rescale them")
+        generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
@@ -154,7 +163,7 @@ class Trainer:
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
-        self.pending.append((solved.value.detach(), solved))
+        self.pending.append((solved.value.detach(), _far(made.detach(), y), solved))
         if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
             self.read()
         return solved
@@ -170,12 +179,14 @@ class Trainer:
         return self.reports[self.order[place * size : (place + 1) * size]]
 
     def read(self) -> None:
-        """Enter what happened since into the history; FloatingPointError if a loss was infinite."""
+        """Enter what happened since into the history; FloatingPointError if it was divergence."""
         history = self.state.history
-        for value, solved in self.pending:
+        for value, far, solved in self.pending:
             number = value.item()
             if not math.isfinite(number):
                 raise diverged(len(history), f"the loss is {number}")
+            if not solved.converged and far:
+                raise diverged(len(history), LEFT)
             history.loss.append(number)
             history.error.append(solved.error)
             history.n_iter.append(solved.n_iter)
@@ -199,10 +210,11 @@ class Trainer:
     def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
         """What a step's refusal to be solved comes from: the step size, or what was handed over."""
         step = self.state.step
-        if step and not made.isfinite().all():
-            return diverged(step, "the generator's records are not finite")
-        if step and made.abs().max() > FAR * y.abs().max():
-            return diverged(step, "the generator's records have left all reports far behind")
+        if not made.isfinite().all():
+            fault = "the generator's records are not finite"
+            return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
+        if step and _far(made, y):
+            return diverged(step, LEFT)
         return ValueError(f"step {step}: {error}")
 
     def _left(self) -> float:
@@ -236,6 +248,11 @@ def check_weights(generator: Generator) -> None:
             "the generator was made under torch.inference_mode, which rules out training; make it "
             "outside"
         )
+
+
+def _far(made: Tensor, y: Tensor) -> Tensor:
+    """Whether some of the points lie where no report is, by far; not read back from a device."""
+    return made.abs().amax() > FAR * y.abs().amax()
 
 
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:

@@ -55,11 +55,19 @@ def test_warnings_come_back_with_their_training(jobs):
     assert [str(w.message)[:22] for w in caught] == ["seed 1: step 0: Sinkho"]
 
 
-def test_a_generator_under_two_names_is_refused():
-    several = trainings()
-    several["seed 2"]["generator"] = several["seed 0"]["generator"]
-    with pytest.raises(ValueError, match="'seed 0' and 'seed 2' have one generator"):
-        sweep.fit_all(several)
+def test_weights_and_checkpoints_that_two_trainings_share_are_refused(tmp_path):
+    decoder, loss = pg.MLP(6, 2, hidden=(4,)), pg.EntropicLoss.matched(MECH)
+    once = {"reports": REPORTS, "loss": loss, "steps": 1, "batch_size": 50}
+    for second in (decoder, pg.Labelled(decoder, 3)):
+        pair = {"a": once | {"generator": decoder}, "b": once | {"generator": second}}
+        with pytest.raises(ValueError, match="'a' and 'b' share their weights; give each its own"):
+            sweep.fit_all(pair, jobs=1)
+    run = once | {"checkpoint": tmp_path / "run"}
+    pair = {name: run | {"generator": pg.MLP(2, 2)} for name in "ab"}
+    with pytest.raises(ValueError, match="'a' and 'b' share their checkpoint"):
+        sweep.fit_all(pair, jobs=1)
+    with pytest.raises(TypeError, match="generator of 'a' must be a Generator, got a NoneType"):
+        sweep.fit_all({"a": once}, jobs=1)
 
 
 def test_each_call_has_one_thread_and_by_default_as_many_run_as_torch_has_threads():

@@ -354,7 +354,7 @@ def test_no_path_holds_a_number_for_every_pair_and_column(cost, d):
     with torch.profiler.profile(profile_memory=True) as profile:
         (cost.matrix(x.requires_grad_(), y) * plan).sum().backward()
     largest = max(abs(event.self_cpu_memory_usage) for event in profile.events())
-    assert largest < 10 * 8 * 300 * 200  # matrices; of an operation, all that it makes
+    assert largest < 16 * 8 * 300 * 200  # matrices; of an operation, all that it makes
 
 
 def test_threads_share_the_switches_of_precision():
