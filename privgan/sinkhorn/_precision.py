@@ -14,9 +14,10 @@ from privgan.sinkhorn.costs import SQUARED_L2, Cost
 COSTS, SUMS = 2, 16
 # Costs that differ by less than this many reg are too alike for sums of exponentials: potentials
 # of the size of the costs would be rounding.
-FLAT = 1 / 8
+FLAT = 1 / 2
 PLAIN = 1e-30  # numbers from here to its inverse are far from float32's ends
-OVERFLOWS = "cost / reg overflows: {}; rescale the data, or raise reg"
+MOST = 1e15  # costs over reg, of which float64 holds a third
+OVERFLOWS = "cost / reg overflows: {}; rescale the data, leave outliers out, or raise reg"
 
 
 def rounding(dtype: torch.dtype, largest: float) -> float:
@@ -62,6 +63,6 @@ def check_range(low: float, high: float, reg: float) -> float:
     largest = max(-low, high)
     if largest != largest or abs(largest) == float("inf"):
         raise ValueError(OVERFLOWS.format("some costs are not finite, in float64 too"))
-    if largest / reg > 1e300:
-        raise ValueError(OVERFLOWS.format("the largest is more than 1e300 times reg"))
+    if largest / reg > MOST:
+        raise ValueError(OVERFLOWS.format("reg is too small for these costs, lost beside them"))
     return largest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._weights import double
+from privgan.sinkhorn._weights import double, is_uniform
 from privgan.sinkhorn.costs import Cost
 
 TILE = 2**22  # cost entries formed at a time
@@ -34,7 +34,7 @@ class Side:
     def of(points: Tensor, weights: Tensor, check: bool) -> "Side":
         """All points (n, d) with these weights (n,), of which unless to ``check`` none is 0."""
         points, precise = points.detach(), double(weights)
-        if check and not precise.min() > 0:
+        if check and not (is_uniform(weights) or precise.min() > 0):
             kept = precise > 0
             return Side(points[kept], precise[kept], kept, points[~kept])
         return Side(points, precise)

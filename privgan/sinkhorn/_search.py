@@ -19,7 +19,9 @@ from privgan.sinkhorn._iteration import Solution, iterate
 FACTOR = 4.0  # between one regularisation and the next
 NEAR = 4.0  # costs over the first regularisation, about
 FEW = 40  # iterations that are enough on the way
-SHORT, LONG = 20, 400  # iterations between two long steps: few at first, then more
+SHORT, LONG = 20, 400  # iterations between two long steps: more after one that was not so long
+
+FRUITFUL = 5  # iterations of a long step that was worth it: eight plain ones and more
 
 
 class Search(Protocol):
@@ -59,12 +61,12 @@ def search(steps: Search, psi: Tensor | None, tol: float, max_iter: int) -> Solu
     taken += spent
     while best.error > goal and taken < max_iter:
         found = _run(steps, psi, tol, min(length, max_iter - taken))
-        taken, length = taken + int(found.n_iter), min(2 * length, LONG)
+        taken += int(found.n_iter)
         if found.error < best.error:
             best = found
         if best.error > goal and taken < max_iter:
             psi, spent = _long_step(steps, found.last, max_iter - taken)
-            taken += spent
+            taken, length = taken + spent, SHORT if spent > FRUITFUL else min(2 * length, LONG)
     return Solution(best.phi, best.psi, best.error, taken, best.last)
 
 

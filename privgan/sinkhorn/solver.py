@@ -137,7 +137,7 @@ def solve_batch(
 
     Nothing is validated: x (n, d) and y (m, d) are finite and alike in dtype and device, weights
     are positive and sum to 1, and costs stay below about 5e5 ``tol`` times ``reg`` in float32 and
-    above ``reg`` / 8 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
+    above ``reg`` / 2 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
     host waits for nothing but the iteration, once every few of them. Without ``look``, and where
     Triton does the work on a stored matrix, not even for that: ``max_iter`` iterations are queued,
     of which those after the last one do nothing, and error, n_iter and converged are read from the
