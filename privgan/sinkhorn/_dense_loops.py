@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from privgan.sinkhorn._compiled import by_rows, compiled, compiled_fast, views
+from privgan.sinkhorn._compiled import by_rows, compiled, compiled_fast, inlined_fast, views
 from privgan.sinkhorn._threads import share_out
 
 BLOCK = 4096  # numbers of a row, and
@@ -75,29 +75,39 @@ def _scale(psi0, psi, limit, log_b, v):
     return inside, shift
 
 
+# Loops of their own, or the compiler would not vectorise them.
+@inlined_fast
+def _dot(row, v):
+    total = row.dtype.type(0)
+    for j in range(len(row)):
+        total += row[j] * v[j]
+    return total
+
+
+@inlined_fast
+def _add(columns, weight, row):
+    for j in range(len(row)):
+        columns[j] += weight * row[j]
+
+
 @compiled_fast
 def _rows(first, last, kernel, phi0, shift, a, v, sums, phi):
     """phi of some rows, and their share of the column sums; returns the least sum of a row."""
     m = kernel.shape[1]
-    columns = np.zeros(m, kernel.dtype)
+    columns = np.empty(m, kernel.dtype)
     faintest = 1e300
     sums[:] = 0
-    for i in range(first, last):
-        s = 0.0
-        for block in range(0, m, BLOCK):
-            part = kernel.dtype.type(0)
-            for j in range(block, min(block + BLOCK, m)):
-                part += kernel[i, j] * v[j]
-            s += part
-        faintest = min(faintest, s)
-        phi[i] = phi0[i] - shift - np.log(s)
-        w = kernel.dtype.type(a[i] / s)
+    for chunk in range(first, last, CHUNK):
+        columns[:] = 0
+        for i in range(chunk, min(chunk + CHUNK, last)):
+            s = 0.0
+            for block in range(0, m, BLOCK):
+                s += _dot(kernel[i, block : block + BLOCK], v[block : block + BLOCK])
+            faintest = min(faintest, s)
+            phi[i] = phi0[i] - shift - np.log(s)
+            _add(columns, kernel.dtype.type(a[i] / s), kernel[i])
         for j in range(m):
-            columns[j] += w * kernel[i, j]
-        if i % CHUNK == 0 or i == last - 1:
-            for j in range(m):
-                sums[j] += columns[j]
-                columns[j] = 0
+            sums[j] += columns[j]
     return faintest
 
 

@@ -33,6 +33,7 @@ class ExactHalfSteps:
 
     def __init__(self, problem: Problem):
         self.problem, self.other = problem, problem.transposed()
+        self.a, self.b = problem.a, problem.b
         self.noise = SUMS * torch.finfo(torch.float64).eps
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:

@@ -268,27 +268,26 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, phi, buffer, partial
 @compiled_fast
 def _half_steps(first, last, x, y_columns, kind, scale, psi, a, phi, row, columns, sums):
     m = y_columns.shape[1]
-    columns[:] = 0
     sums[:] = 0
-    for i in range(first, last):
-        shift, total = np.float32(phi[i]), 0.0
-        for j in range(0, m, BLOCK):
-            part = row[j : j + BLOCK]
-            _costs(x, i, y_columns, j, kind, part)
-            total += _weigh(part, shift, scale, psi[j : j + BLOCK])
-        if not (1e-10 < total < 1e10):  # the guess was too far off
-            _costs(x, i, y_columns, 0, kind, row)
-            shift = np.float32(np.inf)
-            for j in range(m):
-                shift = min(shift, scale * row[j] - psi[j])
-            total = 0.0
+    for chunk in range(first, last, CHUNK):
+        columns[:] = 0
+        for i in range(chunk, min(chunk + CHUNK, last)):
+            shift, total = np.float32(phi[i]), 0.0
             for j in range(0, m, BLOCK):
-                total += _weigh(row[j : j + BLOCK], shift, scale, psi[j : j + BLOCK])
-        phi[i] = shift - np.log(total)
-        w = np.float32(a[i] / total)
-        for j in range(m):
-            columns[j] += w * row[j]
-        if i % CHUNK == 0 or i == last - 1:
+                part = row[j : j + BLOCK]
+                _costs(x, i, y_columns, j, kind, part)
+                total += _weigh(part, shift, scale, psi[j : j + BLOCK])
+            if not (1e-10 < total < 1e10):  # the guess was too far off
+                _costs(x, i, y_columns, 0, kind, row)
+                shift = np.float32(np.inf)
+                for j in range(m):
+                    shift = min(shift, scale * row[j] - psi[j])
+                total = 0.0
+                for j in range(0, m, BLOCK):
+                    total += _weigh(row[j : j + BLOCK], shift, scale, psi[j : j + BLOCK])
+            phi[i] = shift - np.log(total)
+            w = np.float32(a[i] / total)
             for j in range(m):
-                sums[j] += columns[j]
-                columns[j] = 0
+                columns[j] += w * row[j]
+        for j in range(m):
+            sums[j] += columns[j]

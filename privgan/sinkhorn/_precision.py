@@ -11,17 +11,18 @@ from torch import Tensor
 
 from privgan.sinkhorn.costs import SQUARED_L2, Cost
 
-COSTS, SUMS = 4, 16
+COSTS, SUMS = 2, 16
 # Costs that differ by less than this many reg are too alike for sums of exponentials: potentials
 # of the size of the costs would be rounding.
-FLAT = 1 / 64
+FLAT = 1 / 2
 PLAIN = 1e-30  # numbers from here to its inverse are far from float32's ends
-OVERFLOWS = "cost / reg overflows: {}; rescale the data, or raise reg"
+MOST = 1e15  # costs over reg, of which float64 holds a third
+OVERFLOWS = "cost / reg overflows: {}; rescale the data, leave outliers out, or raise reg"
 
 
-def rounding(dtype: torch.dtype, largest: float, reg: float) -> float:
-    """L1 marginal error, at most, from costs up to ``largest`` in this precision."""
-    return COSTS * torch.finfo(dtype).eps * largest / reg
+def rounding(dtype: torch.dtype, largest: float) -> float:
+    """L1 marginal error, at most, from costs up to ``largest`` times reg in this precision."""
+    return COSTS * torch.finfo(dtype).eps * largest
 
 
 def sums_hold(dtype: torch.dtype, tol: float) -> bool:
@@ -33,7 +34,7 @@ def holds(dtype: torch.dtype, ends: tuple[float, float], reg: float, tol: float)
     """Whether costs between these ends do, in this precision."""
     largest = max(abs(end) for end in ends)
     inside = PLAIN < largest < 1 / PLAIN and PLAIN < reg < 1 / PLAIN  # squares of them, too
-    return inside and sums_hold(dtype, tol) and rounding(dtype, largest, reg) <= tol / 4
+    return inside and sums_hold(dtype, tol) and rounding(dtype, largest / reg) <= tol / 2
 
 
 def extent(matrix: Tensor) -> tuple[float, float]:
@@ -62,6 +63,6 @@ def check_range(low: float, high: float, reg: float) -> float:
     largest = max(-low, high)
     if largest != largest or abs(largest) == float("inf"):
         raise ValueError(OVERFLOWS.format("some costs are not finite, in float64 too"))
-    if largest / reg > 1e300:
-        raise ValueError(OVERFLOWS.format("the largest is more than 1e300 times reg"))
+    if largest / reg > MOST:
+        raise ValueError(OVERFLOWS.format("reg is too small for these costs, lost beside them"))
     return largest

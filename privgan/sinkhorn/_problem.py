@@ -6,12 +6,12 @@ of exponentials nearly 1, and their logarithms rounding; ``log1p`` of sums of ``
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._weights import double
+from privgan.sinkhorn._weights import double, is_uniform
 from privgan.sinkhorn.costs import Cost
 
 TILE = 2**22  # cost entries formed at a time
@@ -21,26 +21,27 @@ TILE = 2**22  # cost entries formed at a time
 class Side:
     """Points (k, d) of positive weight, their weights, float64 with sum 1, and those of weight 0.
 
-    kept (n,): which points have a weight, boolean; None if all have.
+    kept (n,): which points have a weight, boolean. It and the points of weight 0 are None if there
+    are none.
     """
 
     points: Tensor
     weights: Tensor
-    kept: Tensor | None
-    dropped: Tensor
+    kept: Tensor | None = None
+    dropped: Tensor | None = None
 
     @staticmethod
     def of(points: Tensor, weights: Tensor, check: bool) -> "Side":
         """All points (n, d) with these weights (n,), of which unless to ``check`` none is 0."""
         points, precise = points.detach(), double(weights)
-        if check and not (precise > 0).all():
+        if check and not (is_uniform(weights) or precise.min() > 0):
             kept = precise > 0
             return Side(points[kept], precise[kept], kept, points[~kept])
-        return Side(points, precise, None, points[:0])
+        return Side(points, precise)
 
     def copied(self) -> "Side":
         """With points of its own; where some have been dropped they are already."""
-        return replace(self, points=self.points.clone()) if self.kept is None else self
+        return Side(self.points.clone(), self.weights) if self.kept is None else self
 
     def filled(self, own: Tensor, other: Tensor | float = 0.0) -> Tensor:
         """Numbers (k, ...) of the points that have a weight, and ``other`` ones for the rest."""
@@ -96,8 +97,7 @@ class Problem:
     def potential(self, x: Tensor, psi: Tensor) -> Tensor:
         """-log sum_j b_j exp(psi_j - c(x_i, y_j) / reg) for points x (k, d), float64."""
         rows = max(1, TILE // len(self.y))
-        parts = [self._potential(part, psi) for part in x.split(rows) if len(part)]
-        return torch.cat(parts) if parts else psi.new_empty(0)
+        return torch.cat([self._potential(part, psi) for part in x.split(rows)])
 
     def _potential(self, x: Tensor, psi: Tensor) -> Tensor:
         exponents = self._exponents(x, psi)
@@ -117,6 +117,8 @@ class Problem:
         """Potentials (n,), (m,): points of weight 0 have those that a small weight would have."""
         if self.own.kept is None and self.other.kept is None:
             return phi, psi
-        more_phi = self.potential(self.own.dropped, psi)
-        more_psi = self.transposed().potential(self.other.dropped, phi)
-        return self.own.filled(phi, more_phi), self.other.filled(psi, more_psi)
+        own, other = self.own, self.other
+        more_phi = 0.0 if own.dropped is None else self.potential(own.dropped, psi)
+        swapped = self.transposed()
+        more_psi = 0.0 if other.dropped is None else swapped.potential(other.dropped, phi)
+        return own.filled(phi, more_phi), other.filled(psi, more_psi)

@@ -32,9 +32,14 @@ def uniform(size: int, like: Tensor) -> Tensor:
     return _uniform(size, like.dtype, like.device)
 
 
+def is_uniform(given: Tensor) -> bool:
+    """Whether these are what `uniform` returns, without a look at them."""
+    return given is _uniform(len(given), given.dtype, given.device)
+
+
 def double(given: Tensor) -> Tensor:
     """In float64, with sum 1; of uniform weights the same tensor each time."""
-    if given is _uniform(len(given), given.dtype, given.device):
+    if is_uniform(given):
         return _uniform(len(given), torch.float64, given.device)
     precise = given.detach().double()
     return precise / precise.sum()

@@ -11,7 +11,6 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn import _prepare
+from privgan.sinkhorn._batch import solve_each
 from privgan.sinkhorn._dense import DenseHalfSteps
 from privgan.sinkhorn._exact import Table
 from privgan.sinkhorn._iteration import Solution
@@ -28,14 +28,14 @@ from privgan.sinkhorn._problem import Problem, Side
 from privgan.sinkhorn._weights import uniform, weights
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult
-from privgan.surroundings import usual
+from privgan.surroundings import full_precision
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
 # GPU it may take half of what is free there instead.
 DENSE_BYTES = 2**30
 
 
-@usual()
+@full_precision()
 def solve(
     cost: Tensor,
     reg: float,
@@ -71,14 +71,14 @@ def solve(
         rows, columns = table.points()
         problem = Problem(Side.of(rows, a, True), Side.of(columns, b, True), table, reg)
         prepared = _prepare.stored(table.matrix(problem.x, problem.y), problem, tol)
-        solution = _run(prepared, problem, psi, max_iter)
+        solution = _whole(prepared, _run(prepared, problem, psi, max_iter), reg, tol)
         coupling = Coupling(problem, solution.psi, cost.dtype)
         gradient = coupling.plan() if cost.requires_grad else None
-    found = problem, solution, prepared.rounding
+    found = problem, solution
     return _result(*found, (cost,), (gradient,), a, b, tol, coupling)
 
 
-@usual()
+@full_precision()
 def solve_samples(
     x: Tensor,
     y: Tensor,
@@ -98,7 +98,17 @@ def solve_samples(
     ``y``, ``a`` and ``b``. backend: "dense" stores the (n, m) matrix, "streaming" needs
     O((n + m) d) memory for any cost, "auto" is dense while that takes no more memory than
     `DENSE_BYTES`, or half of what a GPU has free.
+
+    A batch of problems, x (B, n, d) and y (B, m, d), with weights of each or the same for all, has
+    results of one dimension more: value (B,), f (B, n), g (B, m), as if solved one at a time.
     """
+    if getattr(x, "ndim", 2) == 3 or getattr(y, "ndim", 2) == 3:
+
+        def alone(x: Tensor, y: Tensor, a: Any, b: Any, init: Any) -> SinkhornResult:
+            settings: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "backend": backend}
+            return solve_samples(x, y, cost, reg, a, b, init=init, **settings)
+
+        return solve_each(alone, x, y, a, b, init)
     x, y = checks.as_pair("x", x, "y", y)
     reg, tol, max_iter = _settings(reg, tol, max_iter)
     n, m = len(x), len(y)
@@ -110,7 +120,7 @@ def solve_samples(
     return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
-@usual()
+@full_precision()
 def solve_batch(
     x: Tensor,
     y: Tensor,
@@ -127,7 +137,7 @@ def solve_batch(
 
     Nothing is validated: x (n, d) and y (m, d) are finite and alike in dtype and device, weights
     are positive and sum to 1, and costs stay below about 5e5 ``tol`` times ``reg`` in float32 and
-    above ``reg`` / 64 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
+    above ``reg`` / 2 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
     host waits for nothing but the iteration, once every few of them. Without ``look``, and where
     Triton does the work on a stored matrix, not even for that: ``max_iter`` iterations are queued,
     of which those after the last one do nothing, and error, n_iter and converged are read from the
@@ -160,20 +170,28 @@ def _solve(
         prepared = (_prepare.dense if dense else _prepare.streaming)(problem, tol, check)
         solution = _run(prepared, problem, psi, max_iter, look)
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
+        solution = _whole(prepared, solution, reg, tol)
         coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
-    found = problem, solution, prepared.rounding
+    found = problem, solution
     return _result(*found, (x, y), gradients, a, b, tol, coupling, check)
 
 
 def _run(
     prepared: Prepared, problem: Problem, psi: Tensor | None, max_iter: int, look: bool = True
 ) -> Solution:
-    """The solution, from potentials of all of y; its psi is that of whole costs."""
-    shift = prepared.offset / problem.reg
+    """The solution for costs less the offset, from potentials of all of y for whole costs."""
     if psi is not None:
-        psi = (psi if problem.other.kept is None else psi[problem.other.kept]) - shift
-    solution = prepared.steps.solve(psi, prepared.tol, max_iter, look)
-    return replace(solution, psi=solution.psi + shift)
+        psi = psi if problem.other.kept is None else psi[problem.other.kept]
+        psi = psi - prepared.offset / problem.reg
+    return prepared.steps.solve(psi, prepared.tol, max_iter, look)
+
+
+def _whole(prepared: Prepared, solution: Solution, reg: float, tol: float) -> Solution:
+    """The same for whole costs, its error with what rounding may add."""
+    error, psi = prepared.error(solution, tol), solution.psi
+    if isinstance(prepared.offset, Tensor):
+        psi = psi + prepared.offset / reg
+    return Solution(solution.phi, psi, error, solution.n_iter, psi)
 
 
 def _storable(x: Tensor, m: int) -> bool:
@@ -194,7 +212,6 @@ def _gradients(
         return None, None
     steps, x, y, cost = prepared.steps, problem.x, problem.y, problem.cost
     if isinstance(steps, DenseHalfSteps):
-        solution = replace(solution, psi=solution.psi - prepared.offset / problem.reg)
         plan = steps.plan(solution).to(x.dtype)
         grad_x = cost.gradient(x, y, plan) if need_x else None
         grad_y = cost.T.gradient(y, x, plan.T) if need_y else None
@@ -209,7 +226,6 @@ def _gradients(
 def _result(
     problem: Problem,
     solution: Solution,
-    rounding: float,
     inputs: tuple[Tensor, ...],
     gradients: tuple[Tensor | None, ...],
     a: Tensor,
@@ -225,7 +241,7 @@ def _result(
     if check and not torch.isfinite(value.to(a.dtype)):
         raise ValueError(OVERFLOWS.format("the value is beyond the inputs' precision"))
     value = Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
-    certificate = solution.error + rounding, solution.n_iter
+    certificate = solution.error, solution.n_iter
     return SinkhornResult(value, f, g, certificate, tol, coupling)
 
 

@@ -54,7 +54,7 @@ def test_every_mechanism_passes_its_own_audit(epsilon):
         if isinstance(mechanism, pg.Product) and delta:  # its budget is sound, and not tight
             keep = mechanism.blocks[1][1].keep
             least = keep * delta, (1 + 2 * keep) * delta
-            assert least[0] <= checks["hockey stick"] <= least[1]
+            assert least[0] * (1 - 1e-6) <= checks["hockey stick"] <= least[1]  # of quadrature
             continue
         tight = checks["hockey stick"] / delta if delta else checks["oscillation"] / epsilon
         assert tight == pytest.approx(1.0, rel=1e-6), audit.describe()

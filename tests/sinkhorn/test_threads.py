@@ -213,6 +213,31 @@ def test_what_fails_in_a_share_is_raised():
         _threads.share_out(run, 2)
 
 
+def test_torchs_own_threads_are_asked():
+    if "OpenMP" not in torch.__config__.parallel_info() or not Path("/proc/self/maps").exists():
+        pytest.skip("torch has other threads here")
+    assert _threads._team() is not None
+
+
+@pytest.mark.skipif(_threads._team() is None, reason="ordinary threads would wait for each other")
+def test_every_share_runs_once_even_if_nobody_is_free_to_help():
+    """Inside a share, torch's threads give one thread where seven were asked for."""
+    ran = []
+
+    def outer(t):
+        _threads.share_out(lambda u: ran.append((t, u)), 7)
+
+    _threads.share_out(outer, 2)
+    assert sorted(ran) == [(t, u) for t in range(2) for u in range(7)]
+
+
+def test_ordinary_threads_run_every_share_once(monkeypatch):
+    monkeypatch.setattr(_threads, "_team", lambda: None)
+    ran = []
+    _threads.share_out(ran.append, 7)
+    assert sorted(ran) == list(range(7))
+
+
 @pytest.mark.parametrize("cost", [SquaredL2(), L1()], ids=repr)
 @pytest.mark.parametrize("backend", ["dense", "streaming"])
 def test_shares_agree_with_the_whole(monkeypatch, cost, backend):

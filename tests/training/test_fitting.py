@@ -163,9 +163,10 @@ def test_half_precision_is_refused_by_name():
         fit(model().half())
 
 
-def test_a_vanishing_reg_is_refused_by_name():
+@pytest.mark.parametrize("reg", [1e-40, 1e-305])
+def test_a_vanishing_reg_is_refused_by_name(reg):
     with pytest.raises(ValueError, match="reg is too small"):
-        fit(model(), loss=pg.EntropicLoss(SquaredL2(), 1e-40))
+        fit(model(), loss=pg.EntropicLoss(SquaredL2(), reg))
 
 
 def test_not_converging_warns_once_and_is_recorded():
