@@ -8,7 +8,6 @@ in differentiable torch operations; solvers call it on tiles when the whole woul
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor

@@ -137,15 +137,18 @@ class AmortizedLoss(Loss, nn.Module):
         generator, reports = x, values_of("y", y)
         if self.encoder is None:
             self.meet(generator, reports, torch.zeros_like(reports[0]))
-        return self.couple(generator, reports - self.origin.to(reports), stream(seed, "latents"))
+        y = reports - self.origin.to(reports)
+        return self.couple(generator, y, stream(seed, "latents"))[0]
 
-    def couple(self, generator: Generator, y: Tensor, rng: torch.Generator, **_: Any) -> Coded:
-        """`solve` for reports less their origin."""
+    def couple(
+        self, generator: Generator, y: Tensor, rng: torch.Generator, **_: Any
+    ) -> tuple[Coded, Tensor]:
+        """`solve` for reports less their origin, and the records that these were compared with."""
         encoder = self._encoder()
         features = encoder.features(y)
         if not generator.classes:
-            value, nats = self._given(generator, features, None, y, rng)
-            return Coded(value.mean() * self.mechanism.reg, nats.detach().mean())
+            value, nats, made = self._given(generator, features, None, y, rng)
+            return Coded(value.mean() * self.mechanism.reg, nats.detach().mean()), made
         # The expectation over the class, without bias: the likeliest one in full, and of the others
         # one drawn, for a report whose class is all but sure only now and then. Its probability is
         # learned by the score (Liu et al., "Rao-Blackwellized stochastic gradients for discrete
@@ -160,7 +163,7 @@ class AmortizedLoss(Loss, nn.Module):
         second = _drawn(others[doubtful], rng)
         rows = torch.cat([torch.arange(len(y), device=y.device), doubtful])
         labels = torch.cat([first, second])
-        values, nats = self._given(generator, features[rows], labels, y[rows], rng)
+        values, nats, made = self._given(generator, features[rows], labels, y[rows], rng)
         value, drawn = values[: len(y)], values[len(y) :]
         found = log_q[doubtful].gather(1, second[:, None]).squeeze(1)
         share = 1.0 - q[doubtful].gather(1, first[doubtful, None]).squeeze(1)
@@ -171,7 +174,7 @@ class AmortizedLoss(Loss, nn.Module):
         divergence = (q * (log_q - generator.log_prior())).sum(1)
         value = value + self.weight * divergence
         nats = divergence.detach() + nats[: len(y)].detach()
-        return Coded(value.mean() * self.mechanism.reg, nats.mean())
+        return Coded(value.mean() * self.mechanism.reg, nats.mean()), made
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         raise TypeError("AmortizedLoss has no value between points; call solve(generator, y)")
@@ -242,8 +245,11 @@ class AmortizedLoss(Loss, nn.Module):
         label: Tensor | None,
         y: Tensor,
         rng: torch.Generator,
-    ) -> tuple[Tensor, Tensor]:
-        """Value and KL over the normal latents, in nats, (m,) each, of classes ``label`` (m,)."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Value and KL over the normal latents, in nats, (m,) each, of classes ``label`` (m,).
+
+        And what the generator made of the latents drawn, less the origin.
+        """
         mean, log_std = self._encoder().normal(features, label)
         noise = torch.randn((self.draws, *mean.shape), generator=rng).to(mean)
         u = mean + log_std.exp() * noise
@@ -253,10 +259,10 @@ class AmortizedLoss(Loss, nn.Module):
         cost = cost.view(self.draws, -1)
         if generator.law is None and self.draws == 1:
             nats = 0.5 * (mean.square() + (2 * log_std).exp() - 1.0 - 2 * log_std).sum(1)
-            return cost[0] + self.weight * nats, nats
+            return cost[0] + self.weight * nats, nats, x
         log_ratio = _log_normal(noise).sum(2) - log_std.sum(1) - _log_law(generator, u, label)
         scores = -cost - self.weight * log_ratio
-        return math.log(self.draws) - scores.logsumexp(0), log_ratio.mean(0)
+        return math.log(self.draws) - scores.logsumexp(0), log_ratio.mean(0), x
 
     def _draws(
         self, generator: Generator, y: Tensor, draws: int, rng: torch.Generator

@@ -79,14 +79,15 @@ class Loss(ABC):
         even: bool,
         origin: Tensor,
         unchecked: bool,
-    ) -> Solved:
+    ) -> tuple[Solved, Tensor]:
         """The value of a training step: ``generator`` beside a batch ``y`` less ``origin``.
 
         rng: the CPU generator of the step's latents. points, even: as ``Generator.batch`` has them.
+        What the generator made, less ``origin`` too, comes with it.
         """
         x, a = generator.batch(points, rng, even=even)
         made = (self.forward(x) - origin).to(y.dtype)
-        return (self.follow if unchecked else self.between)(made, y, a)
+        return (self.follow if unchecked else self.between)(made, y, a), made
 
     def report_nll(
         self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator

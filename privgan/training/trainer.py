@@ -164,7 +164,7 @@ class Trainer:
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
             try:
-                solved = loss.couple(
+                solved, made = loss.couple(
                     self.generator,
                     y,
                     latents,
