@@ -5,7 +5,7 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 
 from privgan import audit, generators, mechanisms, reports, sinkhorn, training
 from privgan._version import __version__
-from privgan.generators import MLP, Atoms, ConvDecoder, Labelled, Linear, load
+from privgan.generators import MLP, Atoms, Classified, ConvDecoder, Labelled, Linear, load
 from privgan.mechanisms import (
     Ball,
     Box,
@@ -28,6 +28,7 @@ __all__ = [
     "Atoms",
     "Ball",
     "Box",
+    "Classified",
     "ConvDecoder",
     "EntropicLoss",
     "EuclideanLaplace",

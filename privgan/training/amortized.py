@@ -39,6 +39,7 @@ from privgan.training.losses import Loss, Solved
 
 DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
 HELD_OUT_DRAWS = 8  # for each report, where a training is followed
+SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
 
 
@@ -64,8 +65,9 @@ class AmortizedLoss(Loss, nn.Module):
     images where the generator makes them. draws: for each report; more make a tighter bound at so
     many times the cost. anneal: weight of the KL term at the first step, which rises to 1 over the
     first half of a training: an encoder that pays in full from the start uses few latents.
-    components: of the mixture of normals that a trained generator's latents are drawn from, per
-    class; 0 leaves them standard normal. seed: of the encoder's initial weights.
+    components: the most of the mixture of normals that a trained generator's latents are drawn
+    from, per class, chosen by held-out reports; 0 leaves them standard normal. seed: of the
+    encoder's initial weights.
     """
 
     mechanism: Mechanism
@@ -201,13 +203,33 @@ class AmortizedLoss(Loss, nn.Module):
         with in_mode(self, training=False), in_mode(generator, training=False), torch.no_grad():
             return -self._bound(generator, y, HELD_OUT_DRAWS, rng).double().mean().item()
 
-    def latent_law(self, generator: Generator, reports: Tensor, seed: int) -> NormalMixture | None:
-        """A mixture fitted on q(z), the latents that the encoder gives to ``reports``."""
+    @torch.no_grad()
+    def latent_law(
+        self, generator: Generator, reports: Tensor, heldout: Tensor, seed: int
+    ) -> NormalMixture | None:
+        """A mixture fitted on q(z), the latents that the encoder gives to ``reports``.
+
+        Of several numbers of components, that which makes ``heldout`` likeliest.
+        """
         if not self.components:
             return None
-        u, label = self.code(generator, reports + self.origin, seed=seed)
-        settings = {"classes": max(1, generator.classes), "components": self.components}
-        return fit_mixture(u, label, seed=seed, **settings).to(u)
+        u, label = self.code(generator, reports, seed=seed)
+        sizes = [c for c in SIZES if c < self.components] + [self.components]
+        classes, found = max(1, generator.classes), []
+        for size in sizes if len(heldout) else sizes[-1:]:
+            law = fit_mixture(u, label, classes=classes, components=size, seed=seed).to(u)
+            found.append((self._nll_under(law, generator, heldout, seed), law))
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def _nll_under(self, law: NormalMixture, generator: Generator, y: Tensor, seed: int) -> float:
+        """`report_nll` if the generator drew its latents from ``law``, with the same draws."""
+        before = generator.law
+        generator.law = law
+        try:
+            rng = stream(seed, "choosing a law")
+            return self.report_nll(generator, y, self.mechanism, rng) if len(y) else math.inf
+        finally:
+            generator.law = before
 
     @usual(grad=False)
     def log_likelihood(

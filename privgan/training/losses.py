@@ -100,8 +100,10 @@ class Loss(ABC):
         x = generator.draw_records(RECORDS, rng)
         return report_nll(x, y, mechanism) if x.isfinite().all() else math.nan
 
-    def latent_law(self, generator: Generator, reports: Tensor, seed: int) -> NormalMixture | None:
-        """Where the trained ``generator`` is to draw latents, by ``reports`` less their origin.
+    def latent_law(
+        self, generator: Generator, reports: Tensor, heldout: Tensor, seed: int
+    ) -> NormalMixture | None:
+        """Where the trained ``generator`` is to draw latents, by ``reports`` and those held out.
 
         None: where it did.
         """

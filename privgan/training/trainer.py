@@ -22,6 +22,7 @@ from privgan.training.state import History, State, diverged
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
+LAST = 1024  # held-out reports, at most, that choose this law
 LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 
@@ -223,8 +224,9 @@ class Trainer:
         if not all(p.isfinite().all() for p in self.generator.parameters()):
             raise diverged(self.state.step - 1, "the generator's weights are not finite")
         self.state.learners.eval()
-        some = self.reports[self.rows[:LATENTS].to(self.reports.device)]
-        law = self.training.loss.latent_law(self.generator, some, self.training.seed)
+        some = self.reports[self.rows[:LATENTS].to(self.reports.device)] + self.origin
+        seed = self.training.seed
+        law = self.training.loss.latent_law(self.generator, some, self.heldout[:LAST], seed)
         self.generator.law = self.generator.law if law is None else law
 
     @torch.no_grad()
