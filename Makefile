@@ -8,11 +8,11 @@ FIGURES := $(NOTEBOOKS:%=figures/%.ipynb)
 # from requirements.lock the first time it is needed. -I keeps this folder off Python's path.
 PYTHON ?= python3
 ifneq ($(CONDA_PREFIX),)
-CONDA_READY := $(shell $(CONDA_PREFIX)/bin/python -I -c "import importlib.metadata as m; [m.version(p) for p in ('privgan', 'papermill', 'nbval')]" 2>/dev/null && echo yes)
+CONDA_READY := $(shell "$(CONDA_PREFIX)/bin/python" -I -c "import importlib.metadata as m; [m.version(p) for p in ('privgan', 'papermill', 'nbval')]" 2>/dev/null && echo yes)
 endif
 ifeq ($(CONDA_READY),yes)
-PY := $(CONDA_PREFIX)/bin/python
-ENV := $(CONDA_PREFIX)/bin/python
+PY := "$(CONDA_PREFIX)/bin/python"
+ENV :=
 else
 PY := .venv/bin/python
 ENV := .venv/ready

@@ -10,7 +10,7 @@ import yaml
 from privgan.artifact import data, run
 
 if os.environ.get("PRIVGAN_DATA_DIR"):  # kernels run in this folder, pytest perhaps elsewhere
-    os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
+    os.environ["PRIVGAN_DATA_DIR"] = str(data.data_dir().resolve())
 
 PLANS = yaml.safe_load((Path(__file__).parent / "scales.yaml").read_text())
 NEED_MNIST = [f"{name}.ipynb" for name, plan in PLANS.items() if plan.get("data") == "mnist"]

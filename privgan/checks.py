@@ -1,6 +1,13 @@
-"""Validation of what people hand over: name the argument, the first bad entry, the cure."""
+"""Validation of what people hand over: name the argument, the first bad entry, the cure.
+
+No message prints a record: rows, columns, types and shapes only.
+"""
 
 import math
+import operator
+import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,26 +17,128 @@ from torch import Tensor
 FLOATS = (torch.float32, torch.float64)
 
 
-def as_float_tensor(name: str, value: Any) -> Tensor:
-    """``value`` (tensor or array) as a float32 or float64 tensor, on the device it lives on.
+def as_tensor(name: str, value: Any) -> Tensor:
+    """``value`` as a dense tensor, of the type it has and on the device it lives on.
 
-    Raises TypeError for anything else: silently casting integers or half precision
+    Tensors come as they are. NumPy arrays of any layout and byte order, data frames and series,
+    nested lists, and what else speaks NumPy's protocol or DLPack are borrowed where torch can write
+    to their memory, else copied. Python numbers in an array of objects or a list are float64, or
+    integers if all are.
+
+    Raises TypeError for what holds no numbers, and ValueError for masked entries and lists of
+    unequal rows, naming the first.
+    """
+    if isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value):
+        value = _stacked(name, value)
+    if isinstance(value, Tensor):
+        return _dense(name, value)
+    if hasattr(value, "to_numpy"):  # a frame: its own conversion knows its types best
+        value = value.to_numpy()
+    elif hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray):  # from any device
+        tensor: Tensor = torch.utils.dlpack.from_dlpack(value)
+        return tensor.clone()
+    return _from_numpy(name, _as_array(name, value))
+
+
+def as_float_tensor(name: str, value: Any) -> Tensor:
+    """``value``, as `as_tensor` takes it, as a float32 or float64 tensor.
+
+    Raises TypeError for other numbers too: silently casting integers or half precision
     would change what the caller believes is being computed.
     """
-    if not isinstance(value, Tensor):
-        if isinstance(value, np.ndarray) and not (value.flags.writeable and value.flags.forc):
-            value = value.copy()  # torch borrows neither read-only nor reversed memory
-        try:
-            value = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"{name} must be a numeric tensor or array: {error}") from None
-    tensor: Tensor = value
+    tensor = as_tensor(name, value)
     if tensor.dtype not in FLOATS:
         raise TypeError(
             f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}; "
             "convert it to float32 or float64"
         )
     return tensor
+
+
+def _stacked(name: str, rows: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    for row, tensor in enumerate(rows):
+        if tensor.shape != rows[0].shape:
+            raise ValueError(f"{name}: row {row} is of another length than row 0")
+        if (tensor.dtype, tensor.device) != (rows[0].dtype, rows[0].device):
+            raise TypeError(f"{name}: row {row} is of another type or device than row 0")
+    return torch.stack([*rows])
+
+
+def _dense(name: str, tensor: Tensor) -> Tensor:
+    """The tensor, if any code can compute with it."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise TypeError(f"{name} is a sparse, nested or quantized tensor; pass a dense one")
+    if torch.masked.is_masked_tensor(tensor):
+        raise TypeError(f"{name} is a masked tensor; pass the rows that are not masked")
+    if tensor.is_meta:
+        raise TypeError(f"{name} is on the meta device, where tensors hold no numbers")
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        return tensor.clone()  # autograd refuses the original
+    return tensor.resolve_neg()
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    """What is no tensor as an array without masked entries, of numbers as far as it has any."""
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except Exception as error:  # other libraries have many words, some of which show records
+        rows = value if isinstance(value, list | tuple) else []
+        for row, length in enumerate(map(_length, rows)):
+            if length != _length(rows[0]):
+                fault = f"{name}: row {row} is of another length than row 0"
+                raise ValueError(fault) from None
+        raise TypeError(_no_numbers(name, value)) from error
+    if array.ndim == 0 and array.dtype.kind not in "biufc":
+        raise TypeError(_no_numbers(name, value))
+    if isinstance(array, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(array)
+        if masked.any():
+            first = _place(np.argwhere(masked)[0])
+            raise ValueError(f"{name} is masked, first at {first}; drop or fill masked entries")
+        array = array.data
+    return _unboxed(name, array) if array.dtype.kind == "O" else np.asarray(array)
+
+
+def _unboxed(name: str, array: np.ndarray) -> np.ndarray:
+    """An array of Python objects as one of the numbers that they are."""
+    strange = {kind for kind in set(map(type, array.flat)) if not _is_number(kind)}
+    if strange:
+        where, entry = next((i, v) for i, v in np.ndenumerate(array) if type(v) in strange)
+        raise TypeError(
+            f"{name} holds a {type(entry).__name__} at {_place(where)}, where a number belongs; "
+            "repair it, or leave its row or column out"
+        )
+    return np.array(array.tolist(), None if array.size else np.float64).reshape(array.shape)
+
+
+def _from_numpy(name: str, array: np.ndarray) -> Tensor:
+    if not (array.flags.behaved and array.flags.forc and array.dtype.isnative):
+        # torch borrows no memory that is read-only, reversed, or in another byte order
+        array = np.array(array, array.dtype.newbyteorder("="), order="C")
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a numeric tensor or array, got dtype {array.dtype}; make numbers of it"
+        ) from None
+
+
+def _is_number(kind: type) -> bool:
+    return issubclass(kind, int | float | np.integer | np.floating) and not issubclass(kind, bool)
+
+
+def _no_numbers(name: str, value: Any) -> str:
+    return f"{name} must be a numeric tensor or array, got a {type(value).__name__}"
+
+
+def _length(row: Any) -> int:
+    return len(row) if hasattr(row, "__len__") else -1
+
+
+def _place(index: Iterable[int]) -> str:
+    """A row, and the columns if there are any, in words."""
+    row, *columns = (str(int(i)) for i in index)
+    return f"row {row}" + (f" (column {', '.join(columns)})" if columns else "")
 
 
 def check_finite(name: str, value: Tensor, what: str = "entry") -> None:
@@ -53,9 +162,10 @@ def as_records(name: str, value: Any) -> Tensor:
     """``value`` as finite records: a float tensor (n, d) with at least one row and column."""
     records = as_float_tensor(name, value)
     if records.ndim != 2:
+        column = "to_frame()" if hasattr(value, "to_frame") else "reshape(-1, 1)"
         raise ValueError(
             f"{name} has shape {tuple(records.shape)}; records are (n, d), one row each"
-            + (f": use {name}.reshape(-1, 1) for scalars" if records.ndim == 1 else "")
+            + (f": use {name}.{column} for scalars" if records.ndim == 1 else "")
         )
     if records.numel() == 0:
         raise ValueError(f"{name} is empty: shape {tuple(records.shape)}; give at least one record")
@@ -82,47 +192,107 @@ def check_same(name_x: str, x: Tensor, name_y: str, y: Tensor) -> None:
         raise ValueError(f"{name_x} is on {x.device} and {name_y} on {y.device}; move one of them")
 
 
-def positive(name: str, value: Any) -> float:
-    """``value`` as a finite float above zero; strings and bools are refused."""
-    if isinstance(value, str | bool):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+def as_path(name: str, value: Any) -> Path:
+    """``value`` (a string or a path) as a path, in which a first ``~`` is the home folder."""
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    if not os.fspath(value):
+        raise ValueError(f"{name} is an empty path; name a file")
     try:
-        number = float(value)
+        return Path(value).expanduser()
+    except RuntimeError as error:  # pathlib's for a home that cannot be found
+        raise ValueError(f"{name} starts in a home folder that is not known: {error}") from None
+
+
+def shown(value: Any) -> str:
+    """A setting, as an error may print it; what could hold records is named by its type alone."""
+    plain = value is None or isinstance(value, bool | int | float | str | slice | np.number)
+    text = repr(value) if plain else ""
+    return text if 0 < len(text) < 80 else f"a {type(value).__name__}"
+
+
+def _scalar(value: Any) -> Any:
+    """The Python number in a NumPy scalar, or in an array or tensor without axes."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value.item()
+    if isinstance(value, np.generic | np.ndarray) and value.ndim == 0:
+        return value.item() if value.dtype.kind in "biuf" else value
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """``value`` as a float: any number, but no string, bool or array with axes."""
+    plain = _scalar(value)
+    if isinstance(plain, str | bytes | bool | Tensor | np.ndarray | np.generic):
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
+    try:
+        return float(plain)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got {shown(value)}") from None
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    if not (0.0 < number < float("inf")):
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return number
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+
+
+def positive(name: str, value: Any) -> float:
+    """``value`` as a finite float above zero."""
+    found = number(name, value)
+    if not (0.0 < found < math.inf):
+        raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
+    return found
 
 
 def integer(name: str, value: Any) -> int:
     """``value`` as an int; bools and floats are refused."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    return int(value)
+    plain = _scalar(value)
+    if isinstance(plain, bool | Tensor | np.ndarray):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
+    try:
+        return operator.index(plain)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
 
 
 def positive_int(name: str, value: Any) -> int:
     """``value`` as an int of at least one."""
-    if integer(name, value) < 1:
-        raise ValueError(f"{name} must be at least 1, got {value!r}")
-    return int(value)
+    found = integer(name, value)
+    if found < 1:
+        raise ValueError(f"{name} must be at least 1, got {shown(value)}")
+    return found
+
+
+def positive_ints(name: str, values: Any) -> tuple[int, ...]:
+    """A sequence of ints of at least one; an error names the first that is none."""
+    try:
+        entries = enumerate(values)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a sequence of integers, got {shown(values)}; of one it is ({name},)"
+        ) from None
+    return tuple(positive_int(f"{name}[{k}]", value) for k, value in entries)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; nothing else stands for one."""
+    plain = _scalar(value)
+    if not isinstance(plain, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return plain
 
 
 def fraction(name: str, value: Any) -> float:
     """``value`` as a float in [0, 1)."""
-    if isinstance(value, str | bool) or not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name} is a fraction in [0, 1), got {value!r}")
-    return float(value)
+    found = number(name, value)
+    if not 0.0 <= found < 1.0:
+        raise ValueError(f"{name} is a fraction in [0, 1), got {shown(value)}")
+    return found
 
 
 def probability(name: str, value: Any) -> float:
     """``value`` as a float in (0, 1)."""
-    if not 0.0 < positive(name, value) < 1.0:
-        raise ValueError(f"{name} must lie in (0, 1), got {value!r}")
-    return float(value)
+    found = positive(name, value)
+    if not found < 1.0:
+        raise ValueError(f"{name} must lie in (0, 1), got {shown(value)}")
+    return found
 
 
 def public(name: str, value: Any) -> float:
@@ -133,19 +303,19 @@ def public(name: str, value: Any) -> float:
     """
     if isinstance(value, Tensor | np.ndarray | np.generic):
         raise TypeError(
-            f"{name} must be a public constant, not read off data, got {value!r} "
-            f"({type(value).__name__}); if it is public, pass a Python number: float({name})"
+            f"{name} must be a public constant, not read off data, got a {type(value).__name__}; "
+            f"if it is public, pass a Python number: float({name})"
         )
     if isinstance(value, str | bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     if not np.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
+        raise ValueError(f"{name} must be finite, got {shown(value)}")
     return float(value)
 
 
 def instance(name: str, value: Any, kind: type) -> None:
     """Raise TypeError unless ``value`` is a ``kind``."""
     if not isinstance(value, kind):
-        raise TypeError(
-            f"{name} must be a {kind.__name__}, got a {type(value).__name__}: {value!r}"
-        )
+        words = shown(value)
+        got = words if words.startswith("a ") else f"a {type(value).__name__}: {words}"
+        raise TypeError(f"{name} must be a {kind.__name__}, got {got}")

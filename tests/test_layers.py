@@ -10,7 +10,7 @@ import privgan
 PACKAGE = Path(__file__).parent.parent / "privgan"
 # From the ground up. Nothing imports the artifact, not even `import privgan`.
 FOLDERS = [
-    {"_version", "checks", "files"},
+    {"_version", "checks", "files", "surroundings"},
     {"plain", "streams", "values"},
     {"sinkhorn"},
     {"mechanisms"},

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from privgan import checks
 from privgan._version import __version__
 from privgan.files import write_atomically
 
@@ -61,7 +62,7 @@ def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
         for c in claims
     ]
     content = {"claims": rows, "numbers": numbers, "machine": machine()}
-    write_atomically(Path(path), json.dumps(content, indent=1) + "\n")
+    write_atomically(checks.as_path("path", path), json.dumps(content, indent=1) + "\n")
 
 
 def verdict(claims: Iterable[Claim]) -> str:

@@ -66,20 +66,22 @@ class _ExactTransport(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, cost: Cost) -> tuple[Tensor, bool]:
         with torch.no_grad():
-            matrix = cost.matrix(x, y)
+            matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
         weights = a.detach().double().cpu().numpy()
+        unit = float(abs(matrix).max()) or 1.0  # POT's tolerances are for costs of order one
         plan, log = ot.emd(
             weights / weights.sum(),
             np.full(y.shape[0], 1.0 / y.shape[0]),
-            matrix.double().cpu().numpy(),
+            matrix / unit,
             numItermax=1_000_000,
             log=True,
         )
+        value = x.new_tensor((plan * matrix).sum())
         plan = torch.as_tensor(plan, dtype=x.dtype, device=x.device)
-        potential = torch.as_tensor(log["u"], dtype=x.dtype, device=x.device)
+        potential = torch.as_tensor(unit * log["u"], dtype=x.dtype, device=x.device)
         ctx.save_for_backward(x, y, plan, potential)
         ctx.cost = cost
-        return (plan * matrix).sum(), log["warning"] is None
+        return value, log["warning"] is None
 
     @staticmethod
     @torch.autograd.function.once_differentiable

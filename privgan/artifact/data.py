@@ -165,8 +165,12 @@ DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer before the next mirror is t
 
 
 def data_dir() -> Path:
-    """``$PRIVGAN_DATA_DIR``, or the user's cache folder; MNIST lives in ``mnist/`` below it."""
-    return Path(os.environ.get("PRIVGAN_DATA_DIR") or pooch.os_cache("privgan"))
+    """``$PRIVGAN_DATA_DIR``, where ``~`` is the home folder, or the user's cache folder.
+
+    MNIST lives in ``mnist/`` below it.
+    """
+    named = os.environ.get("PRIVGAN_DATA_DIR")
+    return checks.as_path("PRIVGAN_DATA_DIR", named) if named else Path(pooch.os_cache("privgan"))
 
 
 def mnist(split: str = "train") -> Images:
@@ -230,8 +234,10 @@ def _fetch(name: str) -> Path:
                 ),
             )
             return path
-        except (requests.RequestException, ValueError) as error:  # no answer, or a wrong hash
+        except requests.RequestException as error:
             failures.append(f"{mirror}: {type(error).__name__}")
+        except ValueError:  # pooch's word for a wrong hash
+            failures.append(f"{mirror}: what came has another SHA-256 and was not kept")
         except OSError as error:  # this machine's own trouble; another mirror would not help
             raise OSError(error.errno, f"cannot store {path}: {error.strerror or error}") from error
     raise DataUnavailable(

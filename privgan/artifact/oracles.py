@@ -10,8 +10,8 @@ def two_point_plan(gap: float, reg: float) -> np.ndarray:
     By symmetry P = [[p, 1/2 - p], [1/2 - p, p]], and stationarity of
     2 (1/2 - p) gap + reg * sum P log(P / (1/4)) gives p = expit(gap / reg) / 2.
     """
-    p = expit(gap / reg) / 2
-    return np.array([[p, 0.5 - p], [0.5 - p, p]])
+    p, q = expit(gap / reg) / 2, expit(-gap / reg) / 2  # 1/2 - p would cancel
+    return np.array([[p, q], [q, p]])
 
 
 def regularised_value(plan: np.ndarray, cost: np.ndarray, reg: float) -> float:
@@ -65,21 +65,36 @@ def linear_gaussian_minimiser(
 def linear_gaussian_information(s: np.ndarray, reg: float, latent_dim: int | None = None) -> float:
     """I(X; Y) in nats at that minimiser: the sum of 1/2 log(s_i / (reg/2)) over kept directions."""
     s = np.asarray(s, float)
-    kept = s[linear_gaussian_minimiser(s, reg, latent_dim) > 0]
-    return float(0.5 * np.log(2 * kept / reg).sum())
+    variances = linear_gaussian_minimiser(s, reg, latent_dim)  # s - reg/2 where they are kept
+    return float(0.5 * np.log1p(variances / (reg / 2)).sum())
 
 
 def gaussian_w2(a: np.ndarray, b: np.ndarray) -> float:
     """W2 between N(0, a) and N(0, b): its square is tr a + tr b - 2 tr (a^1/2 b a^1/2)^1/2."""
-    cross = np.sqrt(product_eigenvalues(a, b)).sum()
-    return float(np.sqrt(max(np.trace(a) + np.trace(b) - 2 * cross, 0.0)))
+    return float(np.sqrt(root_distance(square_root(a), square_root(b))))
+
+
+def square_root(a: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a covariance (d, d), which may be singular."""
+    values, vectors = np.linalg.eigh(a)
+    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+
+def root_distance(left: np.ndarray, right: np.ndarray) -> float:
+    """Squared W2 between centred Gaussians of covariances L L^T and R R^T, both (d, d).
+
+    It is min |L - R Q|^2 over rotations Q, at Q = U V^T where R^T L = U S V^T: a square, where
+    tr (A + B) - 2 tr (A^1/2 B A^1/2)^1/2 would lose all its digits to A near B. Bhatia, Jain, Lim,
+    "On the Bures-Wasserstein distance between positive definite matrices", 2019.
+    """
+    u, _, vt = np.linalg.svd(right.T @ left)
+    return float(np.square(left - right @ (u @ vt)).sum())
 
 
 def product_eigenvalues(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Eigenvalues of a^1/2 b a^1/2, which are those of a b, for covariances (d, d)."""
-    values, vectors = np.linalg.eigh(a)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    return np.linalg.eigvalsh(root @ b @ root).clip(0)
+    # Squares of the singular values of a^1/2 b^1/2: small ones keep twice as many digits.
+    return np.linalg.svd(square_root(a) @ square_root(b), compute_uv=False) ** 2
 
 
 def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
@@ -87,9 +102,10 @@ def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarr
 
     p_i <- p_i sum_j frequencies_j k(y_j | x_i) / (p k)_j, until p rests to 1e-13.
     """
+    seen = frequencies > 0  # a report that never came says nothing, even an impossible one
     p = np.full(len(channel), 1 / len(channel))
     for _ in range(200_000):
-        new = p * (channel @ (frequencies / (p @ channel)))
+        new = p * (channel[:, seen] @ (frequencies[seen] / (p @ channel[:, seen])))
         if abs(new - p).sum() < 1e-13:
             return new
         p = new
@@ -117,7 +133,7 @@ def gaussian_entropic_value(a: np.ndarray, b: np.ndarray, reg: float) -> float:
     unbalanced Gaussian measures has a closed form"; their reg is half of this one.
     """
     s = product_eigenvalues(a, b)
-    c = np.sqrt(s + reg**2 / 16) - reg / 4
+    c = s / (np.sqrt(s + reg**2 / 16) + reg / 4)  # sqrt(...) - reg / 4, which would cancel
     return float(np.trace(a) + np.trace(b) - 2 * c.sum() + reg / 2 * np.log1p(2 * c / reg).sum())
 
 
@@ -144,10 +160,10 @@ def matched_bias(variance: float, sigma: float, dim: int) -> float:
     and g_k alike; half of E sum (f_k mu_k + g_k nu_k) is reg / n sum_k rho_k^2 / (1 - rho_k^2). For
     Gaussians rho_k^2 = r^m with r = variance / (variance + sigma^2), comb(m + dim - 1, m) times.
     """
-    r = variance / (variance + sigma**2)
-    m = np.arange(1.0, 60 * dim / (1 - r))
+    log_r = -np.log1p(sigma**2 / variance)
+    m = np.arange(1.0, 60 * dim / -np.expm1(log_r))
     copies = gammaln(m + dim) - gammaln(m + 1) - gammaln(dim)
-    return 2 * sigma**2 * float((np.exp(copies + m * np.log(r)) / (1 - r**m)).sum())
+    return 2 * sigma**2 * float((np.exp(copies + m * log_r) / -np.expm1(m * log_r)).sum())
 
 
 def gaussian_excess(

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from privgan import checks
 from privgan.files import write_atomically
 
 STYLE = Path(__file__).with_name("paper.mplstyle")
@@ -82,7 +83,7 @@ def save(fig: Figure, path: str | Path) -> Figure:
 
     Returns ``fig``: a notebook's cell that ends with the call shows it.
     """
-    path = Path(path)
+    path = checks.as_path("path", path)
     for suffix, undated in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
         fig.savefig(buffer, format=suffix[1:], metadata=undated)
@@ -109,5 +110,5 @@ def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -
     times = [200] * (len(images) - 1) + [2000]  # milliseconds
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=times, loop=0)
-    path = Path(path)
+    path = checks.as_path("path", path)
     write_atomically(path.with_name(path.name + ".gif"), buffer.getvalue(), "film")

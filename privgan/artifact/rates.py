@@ -8,17 +8,23 @@ one by one in a folder, so that a run that was killed takes up where it stopped.
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import joblib
 import numpy as np
 import torch
-from joblib import Memory
 from torch import Tensor
 
+from privgan import checks
 from privgan.artifact.sweep import side_by_side
+from privgan.files import load_tensors, save_tensors
 from privgan.mechanisms import Mechanism
 from privgan.training.losses import Loss
 
 RESAMPLES = 2000  # of the repetitions at each n, for an interval
+FORMAT = "privgan loss 1"
 
 
 def draw_reports(draw: Callable[..., Tensor], mechanism: Mechanism, n: int, *, seed: int) -> Tensor:
@@ -41,19 +47,21 @@ def sampled_losses(
 ) -> dict[int, Tensor]:
     """The loss between n points of either law, ``repeats[n]`` times for every n.
 
-    draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.data`, bound with
+    draw_x, draw_y: samplers ``draw(n, seed=...)``; those of `privgan.artifact.data`, bound with
     `functools.partial`, can be sent to other processes. The draws of ``draw_y`` at one ``seed``
     are the same whatever the loss and ``draw_x``. jobs: solves at a time, as in
-    `parallel.side_by_side`. checkpoint_dir: a folder where values are kept
-    and looked up, each under its loss, samplers, n and seeds; none if empty.
+    `sweep.side_by_side`. checkpoint_dir: a folder where values are stored and looked up, each
+    under its loss, samplers, n and seeds; none if empty.
 
     Returns float64 values (repeats[n],) for every n, cost units. Warns if any was not solved to
-    the loss's tolerance.
+    the loss's tolerance. Raises ValueError for a stored value that is damaged.
     """
-    one = Memory(checkpoint_dir or None, verbose=0).cache(_solved)
+    repeats = {checks.positive_int("a size in repeats", n): r for n, r in repeats.items()}
+    for n, r in repeats.items():
+        checks.positive_int(f"repeats[{n}]", r)
     cells = [(n, r) for n in sorted(repeats, reverse=True) for r in range(repeats[n])]
     calls = [(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells]
-    found = side_by_side(one, calls, jobs)
+    found = side_by_side(partial(_stored, checkpoint_dir), calls, jobs)
     unsolved = sum(not converged for _, converged in found)
     if unsolved:
         warnings.warn(
@@ -66,6 +74,21 @@ def sampled_losses(
     for (n, _), (value, _) in zip(cells, found, strict=True):
         values[n].append(value)
     return {n: torch.tensor(of, dtype=torch.float64) for n, of in values.items()}
+
+
+def _stored(checkpoint_dir: str, *call: Any) -> tuple[float, bool]:
+    """`_solved`, or what it found before; nothing in the folder is ever executed."""
+    if not checkpoint_dir:
+        return _solved(*call)
+    path = Path(checkpoint_dir).expanduser() / f"{joblib.hash(call)}.safetensors"
+    try:
+        about, tensors = load_tensors(path, FORMAT, "value")
+        return tensors["value"].item(), about["converged"]
+    except FileNotFoundError:
+        value, converged = _solved(*call)
+    stored = {"value": torch.tensor(value, dtype=torch.float64)}
+    save_tensors(path, FORMAT, {"converged": converged}, stored, "value")
+    return value, converged
 
 
 def _solved(
@@ -100,17 +123,28 @@ class Rate:
 def rate(errors: Mapping[int, Tensor], *, seed: int = 0) -> Rate:
     """Slope of log root-mean-square error in log n, by least squares.
 
-    errors: for each of two or more n, the repetitions (r,). The interval is the percentile
-    bootstrap's, resampling the repetitions at each n: it holds what repetitions vary by, not the
-    curvature of the true curve.
+    errors: for each of two or more n, the repetitions (r,), in any unit. The interval is the
+    percentile bootstrap's, resampling the repetitions at each n: it holds what repetitions vary
+    by, not the curvature of the true curve.
     """
     if len(errors) < 2:
         raise ValueError(f"errors has {len(errors)} sizes; a slope needs two")
     rng = np.random.default_rng(seed)
-    log_n = np.log(list(errors))
-    squares = [np.asarray(of, dtype=np.float64) ** 2 for of in errors.values()]
+    sizes = [checks.positive_int("a size in errors", n) for n in errors]
+    squares = [_squares(f"errors[{n}]", of) for n, of in errors.items()]
     draws = [s[rng.integers(len(s), size=(RESAMPLES, len(s)))].mean(1) for s in squares]
     means = np.column_stack([[s.mean() for s in squares], np.array(draws)])  # (sizes, 1 + draws)
-    slopes = np.polyfit(log_n, np.log(means) / 2, 1)[0]
+    slopes = np.polyfit(np.log(sizes), np.log(means) / 2, 1)[0]
     low, high = np.quantile(slopes[1:], (0.025, 0.975))
     return Rate(float(slopes[0]), float(low), float(high))
+
+
+def _squares(name: str, errors: Tensor) -> np.ndarray:
+    errors = checks.as_float_tensor(name, errors).detach().double().cpu()
+    checks.check_finite(name, errors)
+    if errors.ndim != 1 or not len(errors):
+        raise ValueError(f"{name} has shape {tuple(errors.shape)}; give its repetitions, (r,)")
+    if (errors == 0).any():
+        first = int((errors == 0).nonzero()[0])
+        raise ValueError(f"{name} is 0 at index {first}, and has no logarithm; leave it out")
+    return np.square(errors.numpy())

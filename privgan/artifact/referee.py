@@ -24,7 +24,7 @@ class Classifier(nn.Module):
             *(nn.Conv2d(16, 32, 5, stride=2, padding=2), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(width, 64), nn.ReLU()),
         )
-        self.head: nn.Module = nn.Linear(64, k)
+        self.head: nn.Linear = nn.Linear(64, k)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.net(x))
@@ -32,12 +32,18 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """What the last layer sees, (n, 64): the space of `metrics.frechet`."""
-        return torch.cat([self.net(part) for part in x.split(SLICE)])
+        return torch.cat([self.net(part) for part in self._slices(x)])
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """The likeliest class of every image, (n,)."""
-        return torch.cat([self(part).argmax(1) for part in x.split(SLICE)])
+        return torch.cat([self(part).argmax(1) for part in self._slices(x)])
+
+    def _slices(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = checks.as_records("x", x).to(self.head.weight)
+        if x.shape[1] != self.side**2:
+            raise ValueError(f"x has {x.shape[1]} columns; images of side {self.side} are expected")
+        return x.split(SLICE)
 
 
 def fit_classifier(
@@ -48,14 +54,13 @@ def fit_classifier(
     Adam with a one-cycle learning rate; ``noise`` is the std of fresh Gaussian noise added to
     every image seen, which keeps a classifier from leaning on what only these images have.
     """
-    x = checks.as_records("x", x)
+    x = checks.as_records("x", x).float()
     side = round(x.shape[1] ** 0.5)
-    if side**2 != x.shape[1] or len(labels) != len(x):
-        raise ValueError(
-            f"x has shape {tuple(x.shape)} and labels {tuple(labels.shape)}; expected "
-            "(n, side * side) and (n,)"
-        )
+    if side**2 != x.shape[1]:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected (n, side * side)")
+    labels = _labels(labels, len(x), k).to(x.device)
     epochs = checks.positive_int("epochs", epochs)
+    noise = checks.positive("noise", noise) if noise else 0.0
     rng = stream(seed, "referee")
     with ambient(seed, "initialisation"):
         classifier = Classifier(side, k).to(x.device)
@@ -79,4 +84,22 @@ def fit_classifier(
 
 def accuracy(classifier: Classifier, x: Tensor, labels: Tensor) -> float:
     """The share of images ``x`` (n, side * side) whose label (n,) is found."""
-    return (classifier.predict(x) == labels).double().mean().item()
+    predicted = classifier.predict(x)
+    labels = _labels(labels, len(predicted), classifier.k).to(predicted.device)
+    return (predicted == labels).double().mean().item()
+
+
+def _labels(labels: Tensor, n: int, k: int) -> Tensor:
+    """Class numbers of ``n`` images, (n,) int64."""
+    labels = torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.shape != (n,):
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected one "
+            f"integer for each of {n} images, ({n},)"
+        )
+    outside = (labels < 0) | (labels >= k)
+    if outside.any():
+        raise ValueError(
+            f"labels row {int(outside.nonzero()[0])} is no class number from 0 to {k - 1}"
+        )
+    return labels.long()

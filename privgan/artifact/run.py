@@ -5,11 +5,11 @@
     python -m privgan.artifact.run summary NAME ... [--scale paper|smoke] [--into DIR]
 
 A notebook runs in a hidden staging folder inside its destination, by one process at a time. Only
-when every cell has succeeded do its files move out of it; a run that fails or is killed before
-leaves the results there as they were. The old numbers go before the first file moves and the new
-ones come last, so that no picture ever lies beside another run's numbers. Trainings checkpoint
-into ``build/`` under a hash of the sources and parameters, so a killed run takes up where it
-stopped. A stamp in ``build/`` tells Make that a notebook is done, and under which name.
+when every cell has succeeded do its files move out of it, as `publish` describes; a run that fails
+or is killed before leaves the results there as they were, and a failed one puts
+``NAME.failed.ipynb`` beside them. Trainings checkpoint into ``build/`` under a hash of the sources
+and parameters, so a killed run takes up where it stopped. A stamp in ``build/`` tells Make that a
+notebook is done, and under which name.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -28,13 +29,14 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 
 from privgan._version import __version__
 from privgan.artifact import data
 from privgan.artifact.claims import claims_table
+from privgan.artifact.parameters import check_parameters, mapping, template_parameters
+from privgan.artifact.publish import check_whole, publish, seal, sealed
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,7 +60,8 @@ def sockets(manager: type[Any]) -> Iterator[type[Any]]:
 
         def __init__(self: Any, **kwargs: Any) -> None:
             manager.__init__(self, **kwargs)
-            self.transport, self.ip = "ipc", f"{folder}/k"
+            own = f"{folder}/{secrets.token_hex(4)}"
+            self.transport, self.ip, self.connection_file = "ipc", own, f"{own}.json"
 
         yield type(manager.__name__, (manager,), {"__init__": __init__})
 
@@ -84,74 +87,16 @@ def alone(output: Path) -> Iterator[None]:
         ) from None
 
 
-def template_parameters(template: Path) -> dict[str, Any]:
-    """The defaults in a template's ``parameters`` cell."""
-    cells = nbformat.read(template, as_version=4).cells
-    found = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
-    if len(found) != 1:
-        raise ValueError(f"{template.name} has {len(found)} cells tagged parameters; it needs one")
-    namespace: dict[str, Any] = {}
-    exec(found[0].source, namespace)  # our own template, about to be executed anyway
-    namespace.pop("__builtins__")
-    return namespace
-
-
-def check_parameters(given: dict[str, Any], defaults: dict[str, Any], source: str) -> None:
-    """Every given parameter must exist in the template and have its type.
-
-    YAML 1.1 reads ``1e-3`` as a string; papermill would inject that string and only warn
-    about a name that the template does not know.
-    """
-    for name, value in given.items():
-        if name not in defaults:
-            raise ValueError(
-                f"{source}: unknown parameter {name!r}; the template has {', '.join(defaults)}"
-            )
-        _check_kind(name, value, [defaults[name]], source)
-
-
-def _check_kind(name: str, value: Any, examples: list[Any], source: str) -> None:
-    """``value`` is of a kind with one of ``examples``, entry by entry in lists and mappings."""
-    kinds = {type(example) for example in examples}
-    fits = type(value) in kinds or (type(value) is int and float in kinds)
-    number = isinstance(value, str) and _reads_as_number(value)
-    # An empty list in the template leaves open what its entries are, but not that.
-    if number if not examples else not fits:
-        found = [f"'{name}' is {value!r}, a {type(value).__name__}"]
-        found += [f"the template's is {e!r}, a {type(e).__name__}" for e in examples[:1]]
-        hint = " (in YAML write 1.0e-3, not 1e-3)" if number else ""
-        raise TypeError(f"{source}: parameter {'; '.join(found)}{hint}")
-    if isinstance(value, list):
-        inside = [entry for example in examples if type(example) is list for entry in example]
-        for place, entry in enumerate(value):
-            _check_kind(f"{name}[{place}]", entry, inside, source)
-    elif isinstance(value, dict):
-        inside = [v for example in examples if type(example) is dict for v in example.values()]
-        for key, entry in value.items():
-            _check_kind(f"{name}[{key}]", entry, inside, source)
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
-    """Execute one template; files appear in ``into`` only when all of it has succeeded."""
-    template = NOTEBOOKS / f"{name}.ipynb"
-    plan = _mapping(SCALES.read_text(), SCALES.name).get(name, {})
-    unknown = set(plan) - {"data", "paper", "stand_in"}
-    if unknown:
-        raise ValueError(f"{SCALES.name} / {name}: unknown key {sorted(unknown)[0]!r}")
+    """Execute one template; results appear in ``into`` only when all of it has succeeded."""
+    template = _template(name)
+    plan = _plan(name)
     taken = sorted(set(overrides) & {"name", "out_dir", "checkpoint_dir"})
     if taken:
         raise ValueError(f"parameter {taken[0]!r} is set by the runner; use --into")
-    given = dict(plan.get("paper") or {}) if scale == "paper" else {}
+    given = dict(plan["paper"]) if scale == "paper" else {}
     output, stand_in = name, None
-    if plan.get("data") == "mnist":
+    if plan["data"] == "mnist":
         try:
             data.mnist("train"), data.mnist("test")
         except data.DataUnavailable as error:
@@ -161,13 +106,17 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
             print(f"{name}: {error}\n{name}: running on the bundled digits instead -> {output}")
     given |= overrides
     check_parameters(given, template_parameters(template), f"{SCALES.name} / {name}")
+    smoke_or_figures = BUILD / "smoke" if scale == "smoke" else ROOT / "figures"
+    stamp = _stamp(scale, name) if into == smoke_or_figures else None
 
     os.environ["PRIVGAN_STAND_IN"] = stand_in or ""  # claims are then reported, not enforced
     stage = into / f".{output}.stage"
-    work = _fingerprint(template, given | {"into": os.path.relpath(into, ROOT)})
+    work = _fingerprint(template, given | {"into": os.path.relpath(into, ROOT), "scale": scale})
     checkpoints = BUILD / "checkpoints" / f"{output}-{work}"
     _make_folder(into)
     with alone(into / output):
+        if sealed(into, output).exists():  # an earlier run was killed among the moves
+            _put_in_place(into, output, stamp)
         shutil.rmtree(stage, ignore_errors=True)  # what a killed run left
         for folder in (stage, checkpoints):
             _make_folder(folder)
@@ -187,28 +136,51 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
                 os.replace(executed, failed)
             kept = f"; what it did is in {failed}" if failed.exists() else ""
             raise SystemExit(f"{type(error).__name__}: {error}\n{name} failed{kept}") from None
-        _add_timing(stage / f"{output}.json", time.perf_counter() - started, scale, stand_in)
-        _publish(stage, into, output)
+        seconds = round(time.perf_counter() - started, 1)
+        about = {"scale": scale, "seconds": seconds, "stand_in": stand_in}
+        seal(stage, into, output, **about, privgan=__version__, commit=_commit())
+        _put_in_place(into, output, stamp)
+        if stamp and not overrides:
+            write_atomically(stamp, output + "\n")
         shutil.rmtree(checkpoints)
-        if not overrides and into == (BUILD / "smoke" if scale == "smoke" else ROOT / "figures"):
-            write_atomically(_stamp(scale, name), output + "\n")
     print(claims_table(into, [output]))
 
 
-def _publish(stage: Path, into: Path, output: str) -> None:
-    """Move what a run made to where it belongs; see the top of this file for the order."""
-    last = [f"{output}.json", f"{output}.ipynb"]
-    for name in reversed(last):
-        (into / name).unlink(missing_ok=True)
-    pictures = sorted(made.name for made in stage.iterdir() if made.name not in last)
-    for name in [*pictures, *last]:
-        os.replace(stage / name, into / name)
-    stage.rmdir()
+def _put_in_place(into: Path, output: str, stamp: Path | None) -> None:
+    if stamp:  # from here on the place holds something else than it says
+        stamp.unlink(missing_ok=True)
+    publish(into, output)
+
+
+def _template(name: str) -> Path:
+    path = NOTEBOOKS / f"{name}.ipynb"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("[0-9]*.ipynb")))
+        raise ValueError(f"there is no notebook {name!r} in {NOTEBOOKS}; there are {known}")
+    return path
+
+
+def _plan(name: str) -> dict[str, Any]:
+    """What scales.yaml says of a notebook: ``data``, ``paper`` and ``stand_in``."""
+    source = f"{SCALES.name} / {name}"
+    plan = mapping(SCALES.read_text(), SCALES.name).get(name, {})
+    parts: dict[str, Any] = {"data": None, "paper": {}, "stand_in": {}}
+    if not isinstance(plan, dict):
+        raise ValueError(f"{source} is {plan!r}; it must be a mapping of {', '.join(parts)}")
+    for key, value in plan.items():
+        if key not in parts:
+            raise ValueError(f"{source}: unknown key {key!r}; it may have {', '.join(parts)}")
+        fits = value == "mnist" if key == "data" else isinstance(value, dict)
+        if not fits:
+            expected = "mnist or left out" if key == "data" else "a mapping of parameters"
+            raise ValueError(f"{source}: {key} is {value!r}; it must be {expected}")
+        parts[key] = value
+    return parts
 
 
 def refresh(name: str) -> None:
     """Re-run a template in place with its own parameters: the reference that nbval holds."""
-    template = NOTEBOOKS / f"{name}.ipynb"
+    template = _template(name)
     part = NOTEBOOKS / f"{name}.part.ipynb"
     with alone(template):
         try:
@@ -222,11 +194,11 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     """papermill, with the kernel of this interpreter and an output that repeats byte for byte."""
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
     if os.environ.get("PRIVGAN_DATA_DIR"):  # the kernel runs in another folder
-        os.environ["PRIVGAN_DATA_DIR"] = str(Path(os.environ["PRIVGAN_DATA_DIR"]).resolve())
+        os.environ["PRIVGAN_DATA_DIR"] = str(data.data_dir().resolve())
     with sockets(AsyncKernelManager) as manager:
         papermill.execute_notebook(
-            str(template),
-            str(output),
+            _literally(template),
+            _literally(output),
             parameters,
             kernel_name="python3",
             cwd=str(template.parent),
@@ -245,9 +217,22 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     write_atomically(output, nbformat.writes(notebook) + "\n")
 
 
+def _literally(path: Path) -> str:
+    """For papermill, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def summary(names: list[str], scale: str, into: Path) -> str:
-    """The claims of the notebooks just made, and which of them ran on stand-in data."""
+    """The claims of the notebooks just made, and which of them ran on stand-in data.
+
+    Raises ValueError where a notebook has not been made, or its pictures and numbers disagree.
+    """
+    missing = [name for name in names if not _stamp(scale, name).exists()]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} not made at {scale} scale yet; make figures first")
     outputs = {name: _stamp(scale, name).read_text().strip() for name in names}
+    for output in outputs.values():
+        check_whole(into, output)
     lines = [claims_table(into, list(outputs.values()))]
     lines += [
         f"{name}: MNIST was not available, so this is {output}, on stand-in data; results for "
@@ -256,16 +241,6 @@ def summary(names: list[str], scale: str, into: Path) -> str:
         if output != name
     ]
     return "\n\n".join(lines)
-
-
-def _mapping(text: str, source: str) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{source} must be a mapping such as {{sigma: 0.5}}, got {text!r}")
-    return content
 
 
 def _stamp(scale: str, name: str) -> Path:
@@ -281,13 +256,6 @@ def _fingerprint(template: Path, parameters: dict[str, Any]) -> str:
     for cell in nbformat.read(template, as_version=4).cells:
         digest.update(cell.source.encode())
     return digest.hexdigest()[:12]
-
-
-def _add_timing(path: Path, seconds: float, scale: str, stand_in: str | None) -> None:
-    content = json.loads(path.read_text())
-    content |= {"scale": scale, "seconds": round(seconds, 1), "stand_in": stand_in}
-    content |= {"privgan": __version__, "commit": _commit()}
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
 
 
 def _commit() -> str:
@@ -320,13 +288,14 @@ def main() -> None:
         command.add_argument("--into", type=Path, default=ROOT / "figures")
     arguments = parser.parse_args()
     try:
+        into = arguments.into.expanduser().resolve() if "into" in arguments else ROOT
         if arguments.command == "run":
-            overrides = _mapping(arguments.parameters, "--parameters")
-            run(arguments.name, arguments.scale, arguments.into.resolve(), overrides)
+            overrides = mapping(arguments.parameters, "--parameters")
+            run(arguments.name, arguments.scale, into, overrides)
         elif arguments.command == "refresh":
             refresh(arguments.name)
         else:
-            print(summary(arguments.names, arguments.scale, arguments.into))
+            print(summary(arguments.names, arguments.scale, into))
     except (ValueError, TypeError, OSError) as error:
         raise SystemExit(f"{arguments.command}: {error}") from None
 

@@ -9,6 +9,7 @@ from joblib import Parallel, delayed
 from torch import Tensor
 
 from privgan import checks
+from privgan.generators import Generator
 from privgan.training import fit
 from privgan.training.state import History
 
@@ -21,15 +22,19 @@ def fit_all(
 ) -> dict[str, History]:
     """`fit` for every entry of ``trainings``: its name, and the arguments of `fit`.
 
-    The generators are trained in place. jobs: trainings at a time, by default as many as torch
-    has threads, and one on a CUDA device; each runs on one thread, so the results do not depend
-    on ``jobs``. checkpoint_dir: a folder for a checkpoint a training; none if empty.
+    The generators are trained in place, so each needs weights of its own. jobs: trainings at a
+    time, by default as many as torch has threads, and one on a CUDA device; each runs on one
+    thread, so the results do not depend on ``jobs``. checkpoint_dir: a folder for a checkpoint a
+    training; none if empty.
 
-    What a training warns of is warned of here, after its name, once all are done.
+    What a training warns of is warned of here, after its name, once all are done. Raises
+    ValueError where two trainings have one generator.
     """
+    _check_apart(trainings)
+    folder = checks.as_path("checkpoint_dir", checkpoint_dir) if checkpoint_dir else None
     calls = []
     for name, settings in trainings.items():
-        save = {"checkpoint": f"{checkpoint_dir}/{name}.pt"} if checkpoint_dir else {}
+        save = {} if folder is None else {"checkpoint": folder / f"{name}.pt"}
         calls.append(({"progress": False, **settings, **save},))
     results = side_by_side(_trained, calls, jobs)
     for settings, (weights, _, _) in zip(trainings.values(), results, strict=True):
@@ -39,6 +44,23 @@ def fit_all(
         for message in messages:
             warnings.warn(f"{name}: {message}", RuntimeWarning, stacklevel=2)
     return {name: history for name, (_, history, _) in zip(trainings, results, strict=True)}
+
+
+def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError where two trainings would move the same weights or write the same file."""
+    owners: dict[Any, str] = {}
+    for name, settings in trainings.items():
+        checks.instance(f"the generator of {name!r}", settings.get("generator"), Generator)
+        taken: dict[Any, str] = {id(p): "weights" for p in settings["generator"].parameters()}
+        if settings.get("checkpoint") is not None:
+            path = checks.as_path("checkpoint", settings["checkpoint"])
+            taken[path.resolve()] = "checkpoint"
+        if both := owners.keys() & taken.keys():
+            first = both.pop()
+            raise ValueError(
+                f"{owners[first]!r} and {name!r} share their {taken[first]}; give each its own"
+            )
+        owners |= dict.fromkeys(taken, name)
 
 
 def _trained(settings: dict[str, Any]) -> tuple[dict[str, Tensor], History, list[str]]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privgan.mechanisms import LinearMap, Mechanism, Product
+from privgan.mechanisms import Laplace, LinearMap, Mechanism, Product
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.categorical import Categorical
 
@@ -25,7 +25,7 @@ def extreme_records(mechanism: Mechanism) -> Tensor:
         return torch.cat([block[rows % len(block)] for block in blocks], 1)
     if isinstance(mechanism, LinearMap):  # some records with these features
         back = np.linalg.pinv(mechanism.matrix.numpy()).T
-        return _of(mechanism.features) @ torch.as_tensor(back)
+        return _of(mechanism.features, mechanism.mechanism) @ torch.as_tensor(back)
     if isinstance(mechanism, Categorical):
         return torch.eye(mechanism.k).double()
     if mechanism.bounds is None:
@@ -33,7 +33,7 @@ def extreme_records(mechanism: Mechanism) -> Tensor:
             f"{mechanism!r} has no bounds, so any two records may be compared and no budget can "
             "hold; give it the public bounds of its records"
         )
-    return _of(mechanism.bounds)
+    return _of(mechanism.bounds, mechanism)
 
 
 def independent_parts(mechanism: Mechanism) -> list[tuple[Mechanism, slice, slice]]:
@@ -41,14 +41,25 @@ def independent_parts(mechanism: Mechanism) -> list[tuple[Mechanism, slice, slic
     if not isinstance(mechanism, Product):
         return [(mechanism, slice(None), slice(None))]
     pairs = zip(mechanism.blocks, mechanism.reports, strict=True)
-    return [(part, columns, reports) for (columns, part), reports in pairs]
+    return [
+        (leaf, _within(columns, inner), _within(reports, own))
+        for (columns, part), reports in pairs
+        for leaf, inner, own in independent_parts(part)
+    ]
 
 
-def _of(bounds: Bounds) -> Tensor:
+def _within(outer: slice, inner: slice) -> slice:
+    """The columns of a block that a slice of its own columns means."""
+    if inner.start is None:
+        return outer
+    return slice(outer.start + inner.start, outer.start + inner.stop)
+
+
+def _of(bounds: Bounds, mechanism: Mechanism) -> Tensor:
     if isinstance(bounds, Box):
         edge = _corners(bounds)
     elif isinstance(bounds, Ball):
-        edge = _sphere(bounds)
+        edge = _sphere(bounds, diagonal_first=isinstance(mechanism, Laplace))
     else:
         raise ValueError(f"the extreme records of {bounds!r} are not known; use a Box or a Ball")
     centre = torch.tensor([bounds.center], dtype=torch.float64)
@@ -71,11 +82,14 @@ def _corners(box: Box) -> Tensor:
     return torch.cat([low[None], high[None], corners])
 
 
-def _sphere(ball: Ball) -> Tensor:
+def _sphere(ball: Ball, diagonal_first: bool) -> Tensor:
+    """Records beside their antipodes. In L1 those of the diagonal are the furthest apart."""
     directions = np.random.default_rng(ball.dim).normal(size=(CORNERS // 4, ball.dim))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     axes = np.eye(ball.dim)[: CORNERS // 4]
-    out = np.concatenate([axes, directions])
+    diagonal = np.full((1, ball.dim), ball.dim**-0.5)
+    out = np.concatenate([diagonal, axes] if diagonal_first else [axes, diagonal])
+    out = np.concatenate([out, directions])
     both = np.stack([out, -out], axis=1).reshape(-1, ball.dim)  # each beside its antipode
     radius = ball.radius * (1.0 - 4 * np.finfo(float).eps)  # a rounded norm must not exceed it
     return torch.as_tensor(np.array(ball.center) + radius * both)

@@ -86,7 +86,7 @@ def survives_extreme_uniforms(mechanism: Mechanism, x: Tensor) -> bool:
     in a release of a few million numbers. So it is put in place of every uniform, and then the
     largest value below 1.
     """
-    for dtype in (torch.float32, torch.float64):
+    for dtype in _dtypes(mechanism, x):
         for low in (True, False):
             record = x.to(dtype)[None]
             with _Extreme(low):
@@ -94,6 +94,15 @@ def survives_extreme_uniforms(mechanism: Mechanism, x: Tensor) -> bool:
             if not y.isfinite().all() or not mechanism.log_density(record, y).isfinite().all():
                 return False
     return True
+
+
+def _dtypes(mechanism: Mechanism, x: Tensor) -> list[torch.dtype]:
+    """The precisions that the mechanism takes records in: it may find float32 too coarse."""
+    try:
+        mechanism.privatize(x.float()[None], seed=0)
+    except ValueError:
+        return [torch.float64]
+    return [torch.float32, torch.float64]
 
 
 class _Extreme(TorchDispatchMode):

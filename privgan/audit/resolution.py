@@ -19,6 +19,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.audit.attack import own_seeds
 from privgan.mechanisms import Mechanism
+from privgan.surroundings import usual
 from privgan.values import Value
 
 REPORTS = 2**14  # drawn in equal numbers from every point, to integrate over y
@@ -58,6 +59,7 @@ class Identifiability(Value):
         )
 
 
+@usual()
 def identifiability(
     mechanism: Mechanism, points: Tensor | None = None, *, bins: int = 64, seed: int = 0
 ) -> Identifiability:

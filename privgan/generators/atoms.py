@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from privgan import checks
 from privgan.generators.base import Generator, invert
+from privgan.surroundings import usual
 
 
 class Atoms(Generator):
@@ -23,9 +24,10 @@ class Atoms(Generator):
 
     def __init__(self, points: Tensor | np.ndarray):
         super().__init__()
-        self.register_buffer("points", checks.as_records("points", points).detach().clone())
+        with usual(grad=True):
+            self.register_buffer("points", checks.as_records("points", points).detach().clone())
+            self.logits = nn.Parameter(self.points.new_zeros(len(self.points)))
         self.out_dim = self.points.shape[1]
-        self.logits = nn.Parameter(self.points.new_zeros(len(self.points)))
 
     @property
     def weights(self) -> Tensor:

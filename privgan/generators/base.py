@@ -5,6 +5,7 @@ there, in which every channel on categories is linear; `Generator.sample` draws 
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from privgan import checks
 from privgan.files import save_tensors
 from privgan.plain import Plain, to_plain
 from privgan.streams import ambient, stream
+from privgan.surroundings import usual
 
 # Samples are drawn in slices of this many rows, so that a large request stays in cache.
 SLICE = 8192
@@ -31,7 +33,9 @@ class Generator(nn.Module):
     A subclass sets both and writes ``forward``: latents (n, latent_dim) to records (n, out_dim). To
     be saved, it keeps its constructor's arguments as attributes of the same names; to train alike
     in all units, it ends in `Units` and hands `settle` on to them. Where a constructor has a
-    ``seed``, that fixes the initial weights, without touching torch's global generator.
+    ``seed``, that fixes the initial weights, without touching torch's global generator. Whatever
+    torch's defaults are set to, these are float32 and on the CPU (``.double()`` and ``.to(device)``
+    are yours to call), and ``forward`` finds torch as it comes, without autocast.
     """
 
     latent_dim: int
@@ -72,7 +76,7 @@ class Generator(nn.Module):
         """Records, given what ``forward`` made of latents: here the same, elsewhere categories."""
         return x
 
-    @torch.no_grad()
+    @usual(grad=False)
     def sample(
         self, n: int, *, seed: int | None = None, device: str | torch.device = "cpu"
     ) -> Tensor:
@@ -83,13 +87,14 @@ class Generator(nn.Module):
         """
         return self.draw_records(checks.positive_int("n", n), stream(seed, "sample")).to(device)
 
-    @torch.no_grad()
+    @usual(grad=False)
     def draw_records(self, n: int, generator: torch.Generator) -> Tensor:
         """As `sample`, with a CPU ``generator`` of one's own, on the device of the weights."""
         z = self.latent(n, generator)
-        with evaluating(self):
+        with in_mode(self, training=False):
             return torch.cat([self.draw(self(part), generator) for part in z.split(SLICE)])
 
+    @usual()
     def save(
         self, path: str | Path, *, about: Mapping[str, Any] | None = None, half: bool = False
     ) -> None:
@@ -99,12 +104,18 @@ class Generator(nn.Module):
         precision, in half the space. Raises TypeError for a generator that does not keep its
         constructor's arguments, OSError naming ``path``.
         """
+        place = checks.as_path("path", path)
         weights = {f"weights {name}": value for name, value in self.state_dict().items()}
         if half:
             weights |= {f"weights {name}": p.half() for name, p in self.named_parameters()}
         arguments: dict[str, Tensor] = {}
-        said = {"generator": to_plain(self, arguments), "about": dict(about or {})}
-        save_tensors(Path(path).expanduser(), FORMAT, said, weights | arguments, "generator")
+        try:
+            plain = to_plain(self, arguments, (Generator,))
+        except TypeError as error:
+            alone = "torch.save(generator.state_dict(), path)"
+            raise TypeError(f"{error}; or keep its weights alone: {alone}") from None
+        said = {"generator": plain, "about": dict(about or {})}
+        save_tensors(place, FORMAT, said, weights | arguments, "generator")
 
 
 class Units(nn.Module):
@@ -125,6 +136,12 @@ class Units(nn.Module):
         return self.centre + self.spread * x
 
     def settle(self, centre: Tensor, spread: Tensor) -> None:
+        for name, given in (("centre", centre), ("spread", spread)):
+            if given.shape != self.centre.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}; records of this generator need "
+                    f"{tuple(self.centre.shape)}"
+                )
         if not self.centre.any() and (self.spread == 1).all():
             self.centre = centre.to(self.centre.device, copy=True)
             self.spread = spread.to(self.spread.device, copy=True)
@@ -145,8 +162,6 @@ class Bounded(nn.Module):
 
     def __init__(self, low: float, high: float):
         super().__init__()
-        if not low < high:
-            raise ValueError(f"bounds must be (low, high) with low < high, got {(low, high)}")
         self.low, self.high = low, high
 
     def forward(self, x: Tensor) -> Tensor:
@@ -156,22 +171,46 @@ class Bounded(nn.Module):
         """Nothing: the bounds say what is to be known of the units."""
 
 
+def limits(bounds: Any) -> tuple[float, float] | None:
+    """Public bounds of outputs as two floats, the lower first; None where there are none."""
+    if bounds is None:
+        return None
+    try:
+        low, high = bounds
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be (low, high), got {checks.shown(bounds)}") from None
+    low, high = checks.number("bounds[0]", low), checks.number("bounds[1]", high)
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"bounds must be (low, high) with low < high, got {(low, high)}")
+    return low, high
+
+
 def output(dim: int, bounds: tuple[float, float] | None) -> Units | Bounded:
     """The last step of a network with ``dim`` outputs."""
     return Units(dim) if bounds is None else Bounded(*bounds)
 
 
 def structure(module: nn.Module) -> Plain:
-    """What a module is beside its tensors: its parts' classes and their plain settings."""
-    plain = (bool, int, float, str, tuple, list, slice, type(None))
+    """What a module is beside its parameters and buffers: its parts' classes and their settings.
+
+    A setting that cannot be written down, an activation say, goes by its name.
+    """
     found: dict[str, Plain] = {}
     for name, part in module.named_modules():
         settings: dict[str, Plain] = {"class": type(part).__qualname__}
         for key, value in vars(part).items():
-            if not key.startswith("_") and key != "training" and isinstance(value, plain):
-                settings[key] = to_plain(value)
+            if not key.startswith("_") and key not in ("training", "about"):
+                settings[key] = _setting(value)
         found[name] = settings
     return found
+
+
+def _setting(value: Any) -> Plain:
+    try:
+        return to_plain(value)
+    except (TypeError, ValueError):
+        named = value if hasattr(value, "__qualname__") else type(value)
+        return f"{named.__module__}.{named.__qualname__}"
 
 
 def invert(p: Tensor, u: Tensor) -> Tensor:
@@ -184,19 +223,20 @@ def invert(p: Tensor, u: Tensor) -> Tensor:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Initialise layers from ``seed`` and put the global CPU generator back afterwards."""
-    with ambient(checks.integer("seed", seed), "initialisation"):
+    with usual(grad=True), ambient(seed, "initialisation"):
         yield
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Layers in evaluation mode, and as they were afterwards."""
-    was_training = module.training
-    module.eval()
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Layers in training or evaluation mode, and each as it was afterwards."""
+    before = [(part, part.training) for part in module.modules()]
+    module.train(training)
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, was in before:
+            part.training = was
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,12 +10,14 @@ from privgan.generators.base import (
     Bounded,
     Generator,
     Units,
-    evaluating,
+    in_mode,
     invert,
+    limits,
     output,
     seeded,
 )
 from privgan.streams import stream
+from privgan.surroundings import usual
 
 
 class ConvDecoder(Generator):
@@ -47,19 +49,19 @@ class ConvDecoder(Generator):
     ):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
-        side, channels = (
+        self.side, self.channels = side, channels = (
             checks.positive_int("side", side),
             checks.positive_int("channels", channels),
         )
         if side % 4:
             raise ValueError(f"side must be a multiple of 4, got {side}")
-        self.side, self.channels, self.seed = side, channels, seed
-        self.hidden = checks.positive_int("hidden", hidden)
-        self.out_dim, self.bounds = side**2, bounds
+        self.hidden = hidden = checks.positive_int("hidden", hidden)
+        self.seed, self.bounds = checks.integer("seed", seed), limits(bounds)
+        self.out_dim = side**2
         coarse, half = channels * (side // 4) ** 2, max(1, channels // 2)
-        with seeded(seed):
+        with seeded(self.seed):
             self.net = nn.Sequential(
-                *(nn.Linear(latent_dim, hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
+                *(nn.Linear(self.latent_dim, hidden), nn.BatchNorm1d(hidden), nn.ReLU()),
                 *(nn.Linear(hidden, coarse), nn.BatchNorm1d(coarse), nn.ReLU()),
                 nn.Unflatten(1, (channels, side // 4, side // 4)),
                 nn.ConvTranspose2d(channels, half, 4, stride=2, padding=1),
@@ -67,7 +69,7 @@ class ConvDecoder(Generator):
                 nn.ConvTranspose2d(half, 1, 4, stride=2, padding=1),
                 nn.Flatten(),
             )
-        self.output = output(side**2, bounds)
+            self.output = output(side**2, self.bounds)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.output(self.net(z))
@@ -94,16 +96,21 @@ class Labelled(Generator):
         super().__init__()
         checks.instance("decoder", decoder, Generator)
         self.decoder, self.k = decoder, checks.positive_int("k", k)
+        k = self.k
         self.latent_dim, self.out_dim = decoder.latent_dim, decoder.out_dim + k
         if decoder.latent_dim <= k:
             raise ValueError(
                 f"the decoder has {decoder.latent_dim} latents, {k} of which are the class; "
                 "give it more"
             )
-        p = torch.full((k,), 1 / k) if prior is None else torch.as_tensor(prior).float()
+        uniform = [1 / k] * k
+        p = checks.as_tensor("prior", uniform if prior is None else prior).detach().float()
         if p.shape != (k,) or not (p >= 0).all() or abs(p.sum().item() - 1) > 1e-4:
-            raise ValueError(f"prior must be {k} probabilities that sum to 1, got {p.tolist()}")
-        self.register_buffer("prior", p)
+            raise ValueError(
+                f"prior must be {k} probabilities that sum to 1, (k,), got shape {tuple(p.shape)}"
+                + (f" and sum {p.sum().item():.6g}" if p.shape == (k,) else "")
+            )
+        self.register_buffer("prior", p.clone())
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         z = self.decoder.latent(n, generator, even=even)
@@ -123,7 +130,7 @@ class Labelled(Generator):
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return torch.cat([self.decoder.draw(x[:, : -self.k], generator), x[:, -self.k :]], 1)
 
-    @torch.no_grad()
+    @usual(grad=False)
     def sample_class(
         self,
         label: int,
@@ -140,8 +147,8 @@ class Labelled(Generator):
         z[:, -self.k :] = nn.functional.one_hot(torch.tensor(label), self.k).to(z)
         return self.decoder.draw(self.decode(z), generator).to(device)
 
-    @torch.no_grad()
+    @usual(grad=False)
     def decode(self, z: Tensor) -> Tensor:
         """Latents (n, latent_dim), classes included, to records without the class's columns."""
-        with evaluating(self):
+        with in_mode(self, training=False):
             return self.decoder(z)

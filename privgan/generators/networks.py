@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Bounded, Generator, Units, invert, output, seeded
+from privgan.generators.base import Bounded, Generator, Units, invert, limits, output, seeded
 
 
 class Linear(Generator):
@@ -25,10 +25,10 @@ class Linear(Generator):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
-        self.seed = seed
-        with seeded(seed):
-            self.net = nn.Linear(latent_dim, out_dim)
-        self.units = Units(out_dim)
+        self.seed = checks.integer("seed", seed)
+        with seeded(self.seed):
+            self.net = nn.Linear(self.latent_dim, self.out_dim)
+            self.units = Units(self.out_dim)
 
     @property
     def matrix(self) -> Tensor:
@@ -82,27 +82,26 @@ class MLP(Generator):
         super().__init__()
         self.latent_dim = checks.positive_int("latent_dim", latent_dim)
         self.out_dim = checks.positive_int("out_dim", out_dim)
-        self.bounds = bounds
-        self.categories = _blocks(categories, out_dim)
-        self.norm, self.seed = norm, seed
-        if isinstance(hidden, int):
-            raise TypeError(f"hidden must be a sequence of widths, got {hidden}: use ({hidden},)")
-        self.hidden = tuple(checks.positive_int("hidden", h) for h in hidden)
+        self.seed, self.bounds = checks.integer("seed", seed), limits(bounds)
+        self.categories = _blocks(categories, self.out_dim)
+        self.norm = checks.flag("norm", norm)
+        self.hidden = checks.positive_ints("hidden", hidden)
+        rows = None if basis is None else checks.as_records("basis", basis).detach().float().cpu()
+        if rows is not None and rows.shape[1] != self.out_dim:
+            raise ValueError(f"basis has {rows.shape[1]} columns for out_dim = {self.out_dim}")
         layers: list[nn.Module] = []
-        width = latent_dim
-        with seeded(seed):
+        width = self.latent_dim
+        with seeded(self.seed):
             for h in self.hidden:
                 layers.append(nn.Linear(width, h))
-                if norm:
+                if self.norm:
                     layers.append(nn.BatchNorm1d(h))
                 layers.append(nn.ReLU())
                 width = h
-            layers.append(nn.Linear(width, out_dim if basis is None else len(basis)))
-        self.net = nn.Sequential(*layers)
-        self.register_buffer("basis", None if basis is None else basis.float().clone())
-        self.output = output(out_dim, bounds)
-        if basis is not None and basis.shape[1] != out_dim:
-            raise ValueError(f"basis has {basis.shape[1]} columns for out_dim = {out_dim}")
+            layers.append(nn.Linear(width, self.out_dim if rows is None else len(rows)))
+            self.net = nn.Sequential(*layers)
+            self.register_buffer("basis", None if rows is None else rows.clone())
+            self.output = output(self.out_dim, self.bounds)
 
     def extra_repr(self) -> str:
         blocks = [f"{s.start}:{s.stop}" for s in self.categories]
@@ -127,18 +126,19 @@ def _blocks(categories: Sequence[slice], out_dim: int) -> tuple[slice, ...]:
     if isinstance(categories, slice):
         raise TypeError(f"categories must be a sequence of slices: use ({categories},)")
     found, taken = [], set[int]()
-    for block in categories:
-        checks.instance("categories", block, slice)
+    for k, block in enumerate(categories):
+        name = f"categories[{k}]"
+        checks.instance(name, block, slice)
         whole = block.start is not None and block.stop is not None and block.step in (None, 1)
-        ends = [checks.integer("categories", end) for end in (block.start, block.stop) if whole]
+        ends = [checks.integer(name, end) for end in (block.start, block.stop) if whole]
         if not whole or not 0 <= ends[0] < ends[1] - 1 < out_dim:
             raise ValueError(
-                f"categories holds {block}; expected slice(start, stop) of at least two of the "
+                f"{name} is {block}; expected slice(start, stop) of at least two of the "
                 f"{out_dim} columns"
             )
         columns = range(*ends)
         if taken & set(columns):
-            raise ValueError(f"categories holds {block}, which overlaps another block")
+            raise ValueError(f"{name} is {block}, which overlaps another block")
         taken |= set(columns)
         found.append(slice(*ends))
     return tuple(found)

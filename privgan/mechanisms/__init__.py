@@ -2,6 +2,7 @@
 
 from privgan.mechanisms.additive import EuclideanLaplace, Gaussian, Laplace
 from privgan.mechanisms.base import Mechanism
+from privgan.mechanisms.blocks import Blocks
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.budget import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding, one_hot
@@ -11,6 +12,7 @@ from privgan.mechanisms.product import Product
 
 __all__ = [
     "Ball",
+    "Blocks",
     "Bounds",
     "Box",
     "Budget",

@@ -26,6 +26,7 @@ from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.sinkhorn import Cost
 from privgan.streams import stream
+from privgan.surroundings import usual
 from privgan.values import Value
 
 Records = TypeVar("Records", Tensor, np.ndarray)
@@ -63,6 +64,7 @@ class Mechanism(Value, ABC):
         """How many columns reports of records with ``d`` columns have."""
         return d
 
+    @usual()
     def privatize(self, x: Records, *, seed: int | None = None, clip: bool = False) -> Records:
         """One report per row of ``x``, (n, d) to (n, d'), same type, dtype and device.
 
@@ -78,6 +80,7 @@ class Mechanism(Value, ABC):
         reports = self._draw(self.forward(records), stream(seed, "noise"))
         return reports if isinstance(x, Tensor) else reports.numpy()
 
+    @usual()
     def location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
         """Roughly where the records lie, by ``reports`` (m, d') alone: centre and spread, (d,).
 
@@ -92,9 +95,11 @@ class Mechanism(Value, ABC):
             )
         return self._location(some_rows(reports))
 
+    @usual()
     def log_density(self, x: Tensor, y: Tensor) -> Tensor:
         """``log k(y_j | x_i)`` in nats, (n, m), for records ``x`` (n, d), reports ``y`` (m, d')."""
         x, y = checks.as_records("x", x), checks.as_records("y", y)
+        self._check_dim(x)
         x = self.forward(x)
         self._check_pair(x, y)
         return self.cost.matrix(x, y) / -self.reg + self._log_normaliser(y)
@@ -161,10 +166,17 @@ class Mechanism(Value, ABC):
                 raise ValueError(f"{self!r} has no bounds to clip to; give it bounds=...")
             return x
         self.bounds.check_columns(x.shape[1])
-        if clip:
-            return self.bounds.clip(x)
-        self.bounds.check(x)
+        if not clip:
+            self.bounds.check(x)
+        # Clipped in either case: a limit rounded to the precision of x may lie just outside.
+        x = self.bounds.clip(x)
+        self.bounds.check(x)  # the budget rests on it
         return x
+
+    def _check_dim(self, x: Tensor) -> None:
+        """Raise ValueError unless records ``x`` have the mechanism's own number of columns."""
+        if self.dim not in (None, x.shape[1]):
+            raise ValueError(f"x has {x.shape[1]} columns and {self!r} has {self.dim}")
 
     def _check_pair(self, x: Tensor, y: Tensor) -> None:
         """Raise unless `forward` could have made ``x``, and the noise ``y``."""

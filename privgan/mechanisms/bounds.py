@@ -3,8 +3,12 @@
 Local privacy compares any two records that could have been sent, so a mechanism's sensitivity
 is the diameter of its domain, and the domain has to be public: limits read off the records
 would reveal them. Limits are therefore Python numbers; tensors and arrays are refused.
+
+A budget is as good as its domain is kept: what `Bounds.clip` returns lies inside as it stands, in
+its own dtype, and is never only a rounding away from it.
 """
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,6 +19,9 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.values import Value
+
+# Between these no width, half width, diameter or inverse of one leaves the normal numbers.
+SMALLEST, LARGEST = 1e-300, 1e300
 
 
 class Bounds(Value, ABC):
@@ -38,7 +45,11 @@ class Bounds(Value, ABC):
 
     @abstractmethod
     def clip(self, x: Tensor) -> Tensor:
-        """The nearest record of the set to every row of ``x`` (n, dim), differentiably."""
+        """The nearest record of the set to every row of ``x`` (n, dim), differentiably.
+
+        It lies inside, also where the precision of ``x`` is coarse: up to that rounding it is the
+        nearest. Raises ValueError where the set holds no number of that precision.
+        """
 
     @abstractmethod
     def _outside(self, x: Tensor) -> Tensor:
@@ -52,10 +63,7 @@ class Bounds(Value, ABC):
             return
         row, column = (int(i) for i in outside.nonzero()[0])
         count = int(outside.any(1).sum())
-        if outside.shape[1] == self.dim:
-            where = f"row {row} (column {column}): {x[row, column].item():.6g}"
-        else:
-            where = f"row {row}: distance {self._distance(x[row : row + 1]).item():.6g}"
+        where = f"row {row}" + (f" (column {column})" if outside.shape[1] == self.dim else "")
         raise ValueError(
             f"{name} has {count} row{'' if count == 1 else 's'} outside {self!r}, the first at "
             f"{where}; ask for clipping with clip=True, or widen the public bounds"
@@ -66,11 +74,22 @@ class Bounds(Value, ABC):
         if d != self.dim:
             raise ValueError(f"{name} has {d} columns and {self!r} has {self.dim}; they must agree")
 
-    def _distance(self, x: Tensor) -> Tensor:
-        """L2 distance of every row from the centre, float64, (n,)."""
-        x = x.detach().double()
-        distance: Tensor = (x - self.placed("center", x)).norm(dim=1)
-        return distance
+    def _check_size(self) -> None:
+        """Raise ValueError for a domain in units so small or so large that numbers fail."""
+        with contextlib.suppress(OverflowError):  # which math.fsum raises
+            reach = math.hypot(*self.center) + self.l1_diameter()
+            if min(self.widths) >= SMALLEST and reach <= LARGEST:
+                return
+        raise ValueError(
+            f"{self!r} must be wider than {SMALLEST:g} in every column and within {LARGEST:g} of "
+            "the origin; change the units of the records"
+        )
+
+    def _no_number(self, dtype: torch.dtype) -> ValueError:
+        return ValueError(
+            f"{self!r} holds no number of {str(dtype).removeprefix('torch.')}; pass records in "
+            "float64, or move the origin of their units nearer"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,8 +115,9 @@ class Box(Bounds):
         for k, (a, b) in enumerate(zip(lows, highs, strict=True)):
             if not a < b:
                 raise ValueError(f"low must be below high, got {a!r} and {b!r} for column {k}")
-        center = tuple((a + b) / 2 for a, b in zip(lows, highs, strict=True))
+        center = tuple(a / 2 + b / 2 for a, b in zip(lows, highs, strict=True))
         vars(self).update(low=lows, high=highs, dim=dim, center=center)
+        self._check_size()
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -112,10 +132,33 @@ class Box(Bounds):
         return math.hypot(*self.widths)
 
     def clip(self, x: Tensor) -> Tensor:
-        return torch.maximum(torch.minimum(x, self.placed("high", x)), self.placed("low", x))
+        ends = ("low", "high") if x.dtype == torch.float64 else ("_low_single", "_high_single")
+        low, high = (self.placed(end, x) for end in ends)
+        return torch.maximum(torch.minimum(x, high), low)
 
     def _outside(self, x: Tensor) -> Tensor:
+        """A limit as its nearest number is still inside: 0.1 in float32 is above 0.1."""
         return (x < self.placed("low", x)) | (x > self.placed("high", x))
+
+    @property
+    def _low_single(self) -> Tensor:
+        """The least float32 numbers inside, (dim,)."""
+        return self._single()[0]
+
+    @property
+    def _high_single(self) -> Tensor:
+        return self._single()[1]
+
+    def _single(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest float32 numbers inside."""
+        low, high = torch.tensor([self.low, self.high], dtype=torch.float64)
+        up = torch.tensor(math.inf)
+        least, most = low.float(), high.float()
+        least = torch.where(least < low, least.nextafter(up), least)
+        most = torch.where(most > high, most.nextafter(-up), most)
+        if (least > most).any():
+            raise self._no_number(torch.float32)
+        return least, most
 
     def __repr__(self) -> str:
         low, high = _short(self.low), _short(self.high)
@@ -139,6 +182,7 @@ class Ball(Bounds):
         radius = checks.positive("radius", checks.public("radius", radius))
         dim = _dim({"center": center}, dim)
         vars(self).update(radius=radius, dim=dim, center=_limits("center", center, dim))
+        self._check_size()
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -153,16 +197,46 @@ class Ball(Bounds):
         return 2 * self.radius
 
     def clip(self, x: Tensor) -> Tensor:
-        centre = self.placed("center", x)
-        # Everything below rounds: aim this far inside, so that what is clipped is inside.
-        scale = self.radius + max(abs(c) for c in self.center)
-        radius = self.radius - 2 * self.dim**0.5 * torch.finfo(x.dtype).eps * scale
-        distance = (x - centre).norm(dim=1, keepdim=True)
-        moved = centre + (x - centre) * (radius / distance.clamp_min(radius))
-        return torch.where(distance > radius, moved, x)
+        offset, _ = self._offset(x)
+        direction = offset / offset.norm(dim=1, keepdim=True).clamp_min(1.0)
+        moved = (self.placed("center", offset) + self._aim(x.dtype) * direction).type(x.dtype)
+        # The aim allows for rounding. Look again all the same, and fall back on the center.
+        center = "center" if x.dtype == torch.float64 else "_center_single"
+        moved = torch.where(self._outside(moved), self.placed(center, x), moved)
+        return torch.where(self._outside(x), moved, x)
+
+    def _aim(self, dtype: torch.dtype) -> float:
+        """A radius from which rounding to ``dtype`` does not lead outside.
+
+        A coordinate moves by at most eps/2 of its size, a row by at most eps/2 of its norm; and
+        float64 errs by some roundings of its own on the way, and again in looking.
+        """
+        furthest = math.hypot(*self.center) + self.radius
+        rounding = torch.finfo(dtype).eps / 2 + 4 * self.dim**0.5 * torch.finfo(torch.float64).eps
+        return max(0.0, self.radius - rounding * furthest)
 
     def _outside(self, x: Tensor) -> Tensor:
-        return (self._distance(x) > self.radius)[:, None]
+        offset, scale = self._offset(x.detach())
+        return scale * offset.norm(dim=1, keepdim=True) > self.radius
+
+    def _offset(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x - center in float64, (n, dim), in units of its largest entry, (n, 1).
+
+        In these units no square overflows, and one of 1 cannot vanish.
+        """
+        x = x.double()
+        offset = x - self.placed("center", x)
+        scale = offset.detach().abs().amax(1, keepdim=True)
+        scale = torch.where(scale > 0.0, scale, 1.0)
+        return offset / scale, scale
+
+    @property
+    def _center_single(self) -> Tensor:
+        """The float32 record nearest to the center, (dim,)."""
+        center = torch.tensor(self.center, dtype=torch.float32)
+        if self._outside(center[None]).any():
+            raise self._no_number(torch.float32)
+        return center
 
     def __repr__(self) -> str:
         at = f", center={_short(self.center)}" if any(self.center) else ""

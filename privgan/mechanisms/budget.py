@@ -16,6 +16,7 @@ phi(s) (R(-s) - R(t)) in Mills' ratio R = (1 - Phi) / phi: no term of it overflo
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from scipy.special import erfcx
 
@@ -65,20 +66,53 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """What one report reveals of a record, as two parts that compose each by a rule of its own.
+    """What reports reveal of a record, as two parts that compose each by a rule of its own.
 
     pure: epsilon of the parts that need no delta, nats; it adds. mu: sensitivity over sigma of
-    the Gaussian parts; its squares add, and exactly so.
+    the Gaussian parts; its squares add, and exactly so (Dong, Roth and Su, "Gaussian differential
+    privacy", 2022). Raises TypeError or ValueError for a part that is no number from 0 upwards.
+
+    Several reports of one record compose: ``first + second``, ``sum(budgets)``, and ``3 * budget``
+    for three reports of one kind. Of Gaussian reports that is tight; beside pure ones it is sound.
     """
 
     pure: float = 0.0
     mu: float = 0.0
 
+    __array_ufunc__: ClassVar[None] = None  # np.int64(3) * budget is left to the budget
+
+    def __post_init__(self) -> None:
+        for name in ("pure", "mu"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, checks.positive(name, value) if value != 0 else 0.0)
+
     def __add__(self, other: "Budget") -> "Budget":
+        if not isinstance(other, Budget):
+            return NotImplemented
         return Budget(self.pure + other.pure, math.hypot(self.mu, other.mu))
 
+    def __radd__(self, other: object) -> "Budget":
+        """``sum`` starts from 0, which is nothing spent."""
+        if isinstance(other, int) and other == 0:
+            return self
+        return NotImplemented
+
+    def __mul__(self, times: int) -> "Budget":
+        """That of ``times`` independent reports of one record."""
+        if isinstance(times, Budget):
+            return NotImplemented
+        if checks.integer("times", times) < 0:
+            raise ValueError(f"times must be at least 0, got {times}")
+        return Budget(int(times) * self.pure, math.sqrt(times) * self.mu)
+
+    __rmul__ = __mul__
+
     def epsilon(self, delta: float = 0.0) -> float:
-        """Epsilon at ``delta``, nats; a delta of 0 serves where no noise is Gaussian."""
+        """Epsilon at ``delta``, nats; a delta of 0 serves where no noise is Gaussian.
+
+        Exact for parts of one kind. The pure parts of a mixture are added to the Gaussian parts'
+        own epsilon at ``delta``: sound, for any records, and at most by ``pure`` too large.
+        """
         if delta != 0.0:
             checks.probability("delta", delta)
         if self.mu == 0.0:

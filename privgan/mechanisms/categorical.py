@@ -24,10 +24,12 @@ from torch import Tensor
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.chances import happens, one_of
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import full_precision
+from privgan.surroundings import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
+LEAST = 1e-37  # a rate below it would leave likelihoods that float32 cannot hold
 ROUNDING = 1e-4  # a row of probabilities may sum to 1 within this much
 
 
@@ -95,8 +97,8 @@ class Categorical(Mechanism):
         if wrong.any():
             row = int(wrong.nonzero()[0])
             raise ValueError(
-                f"x has {int(wrong.sum())} rows that are not one category, the first at row {row}: "
-                f"{_row(x[row])}; a record is one-hot: pg.mechanisms.one_hot(labels, k={self.k})"
+                f"x has {int(wrong.sum())} rows that are not one category, the first at row {row}; "
+                f"a record is one-hot: pg.mechanisms.one_hot(labels, k={self.k})"
             )
         return x
 
@@ -107,12 +109,16 @@ class Categorical(Mechanism):
         if wrong.any():
             row = int(wrong.nonzero()[0])
             raise ValueError(
-                f"x[{row}] is {_row(x[row])}, not probabilities: they are >= 0 and sum to 1"
+                f"x has {int(wrong.sum())} rows that are not probabilities, the first at "
+                f"row {row}; they must be >= 0 and sum to 1"
             )
         wrong = ~((y == 0) | (y == 1)).all(1)
         if wrong.any():
             row = int(wrong.nonzero()[0])
-            raise ValueError(f"y[{row}] is {_row(y[row])}; reports of {self!r} are rows of bits")
+            raise ValueError(
+                f"y has {int(wrong.sum())} rows that are not bits, the first at row {row}; reports "
+                f"of {self!r} hold nothing but 0 and 1"
+            )
 
     def _check_alphabet(self, name: str, x: Tensor) -> None:
         if x.shape[1] != self.k:
@@ -155,7 +161,10 @@ class RandomizedResponse(Categorical):
 
     @classmethod
     def calibrate(cls, *, epsilon: float, k: int) -> Self:
-        """The channel that is epsilon-private: keep = e^epsilon / (e^epsilon + k - 1)."""
+        """The channel that is epsilon-private: keep = e^epsilon / (e^epsilon + k - 1).
+
+        Where that would be 1 in float64, keep is the number before, and epsilon less.
+        """
         epsilon = checks.positive("epsilon", epsilon)
         keep = min(1 / (1 + (_alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)
         while cls(k, keep).epsilon() > epsilon:  # rounding, by a unit or two in the last place
@@ -167,8 +176,8 @@ class RandomizedResponse(Categorical):
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         n = len(x)
-        lie = torch.rand(n, dtype=torch.float64, generator=generator) >= self.keep
-        step = torch.randint(1, self.k, (n,), generator=generator) * lie
+        keep = torch.full((n,), self.keep, dtype=torch.float64)
+        step = (1 + one_of(self.k - 1, n, generator)) * ~happens(keep, generator)
         category = (x.argmax(1) + step.to(x.device)) % self.k
         return torch.nn.functional.one_hot(category, self.k).to(x.dtype)
 
@@ -196,6 +205,8 @@ class UnaryEncoding(Categorical):
             raise ValueError(
                 f"flip must be below keep, or reports say nothing; got {flip!r} and {keep!r}"
             )
+        if flip < LEAST:
+            raise ValueError(f"flip must be at least {LEAST:g}, got {flip!r}; lower epsilon")
         vars(self).update(
             k=k,
             keep=keep,
@@ -210,14 +221,20 @@ class UnaryEncoding(Categorical):
 
     @classmethod
     def calibrate(cls, *, epsilon: float, k: int, symmetric: bool = False) -> Self:
-        """The channel that is epsilon-private: optimised, or ``symmetric`` (basic RAPPOR)."""
-        half = checks.positive("epsilon", epsilon) / 2
-        keep = min(1 / (1 + math.exp(-half)), NEARLY_ONE) if symmetric else 0.5
-        odds = math.exp(-half) if symmetric else math.exp(-epsilon)
-        flip = checks.positive("flip at so large an epsilon", odds / (1 + odds))
+        """The channel that is epsilon-private: optimised, or ``symmetric`` (basic RAPPOR).
+
+        Beyond what float64 can carry it is the least private one that there is: epsilon is less
+        than was asked for.
+        """
+        epsilon = checks.positive("epsilon", epsilon)
+        odds = math.exp(-epsilon / 2 if symmetric else -epsilon)
+        keep, flip = 0.5, max(odds / (1 + odds), LEAST)
+        if symmetric:
+            keep = min(1 / (1 + odds), NEARLY_ONE)
+            flip = 1 - keep
         while cls(k, keep, flip).epsilon() > epsilon:  # rounding, as above
             keep = math.nextafter(keep, 0.0) if symmetric else keep
-            flip = math.nextafter(flip, 1.0)
+            flip = 1 - keep if symmetric else math.nextafter(flip, 1.0)
         return cls(k, keep, flip)
 
     def _log_ratio(self) -> float:
@@ -225,8 +242,8 @@ class UnaryEncoding(Categorical):
         return true_bit + math.log1p(-self.flip) - math.log(self.flip)
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        uniform = torch.rand(x.shape, dtype=torch.float64, generator=generator).to(x.device)
-        return (uniform < torch.where(x == 1, self.keep, self.flip)).to(x.dtype)
+        own, other = torch.tensor(self.rates, dtype=torch.float64)
+        return happens(torch.where(x.cpu() == 1, own, other), generator).to(x)
 
     def _log_normaliser(self, y: Tensor) -> Tensor:
         ones = y.sum(1)
@@ -238,19 +255,19 @@ def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
 
     ``k`` is the size of a public alphabet, not the number of categories that occur.
     """
-    labels = torch.as_tensor(labels)
-    if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+    labels = checks.as_tensor("labels", labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"labels has dtype {labels.dtype}; categories are integers from 0")
     if labels.ndim != 1:
         raise ValueError(f"labels has shape {tuple(labels.shape)}; expected (n,)")
+    labels = labels.long()
     outside = (labels < 0) | (labels >= checks.positive_int("k", k))
     if outside.any():
         first = int(outside.nonzero()[0])
         raise ValueError(
-            f"labels[{first}] is {labels[first].item()}, outside the alphabet 0 to {k - 1}; "
-            "raise k, or repair it"
+            f"labels[{first}] is outside the alphabet 0 to {k - 1}; raise k, or repair it"
         )
-    return torch.nn.functional.one_hot(labels.long(), k).float()
+    return torch.nn.functional.one_hot(labels, k).float()
 
 
 def _alphabet(k: int) -> int:
@@ -267,7 +284,3 @@ def _recovery(true: float, other: float) -> str:
         f"frequencies can be recovered, each to about {error:.3g} / sqrt(n) from n reports "
         "(a rare category)"
     )
-
-
-def _row(x: Tensor) -> str:
-    return "[" + ", ".join(f"{v:g}" for v in x[:8].tolist()) + (", ...]" if len(x) > 8 else "]")

@@ -22,10 +22,12 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.bounds import Box
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.chances import happens
 from privgan.sinkhorn import Cost
 from privgan.sinkhorn.costs import Transposed
 
 EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
+STEPS = 16.0  # between neighbouring numbers that half a band must have room for
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,14 +43,22 @@ class BandCost(Cost):
     half: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        middles, offsets = self.stretch * to_unit(x, self.box), to_unit(y, self.box)
-        misses = x.new_zeros((len(x), len(y)))
-        for middle, offset in zip(middles.unbind(1), offsets.unbind(1), strict=True):
-            misses += (offset - middle[:, None]).abs() > self.half
+        # Reports are drawn in float64 and then rounded to what they come in. Rounding keeps order,
+        # so a report from the band lies between the band's ends when these are rounded alike.
+        middles = self.stretch * to_unit(x.double(), self.box)
+        lows, highs = (
+            from_unit(middles + end, self.box).type(y.dtype) for end in (-self.half, self.half)
+        )
+        misses = y.new_zeros((len(x), len(y)))
+        for k, values in enumerate(y.unbind(1)):
+            misses += (values < lows[:, k, None]) | (values > highs[:, k, None])
         return self.weight * misses
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+    def flat(self, d: int) -> Tensor:
+        return torch.ones(d, dtype=torch.bool)
 
     @property
     def T(self) -> Cost:
@@ -59,6 +69,9 @@ class BandCost(Cost):
 class _FlatTransposed(Transposed):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         return torch.zeros_like(x)
+
+    def flat(self, d: int) -> Tensor:
+        return self.cost.flat(d)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +86,7 @@ class Band(Mechanism):
     stretch: float = field(init=False)
     half: float = field(init=False)
     reach: float = field(init=False)
-    band_mass: float = field(init=False)
+    miss: float = field(init=False)  # the chance of a report outside the band
 
     recovery = (
         "the raw law can be recovered; learn weights on a grid of atoms (Atoms), for the cost is "
@@ -84,19 +97,21 @@ class Band(Mechanism):
         epsilon = checks.positive("coordinate_epsilon", self.coordinate_epsilon)
         _check_box(self.bounds)
         stretch, half, reach = self._shape(epsilon)
-        mass = 1 / (1 + math.exp(-epsilon) * (reach - half) / half)
+        beside = math.exp(-epsilon) * (reach - half)
+        miss = beside / (half + beside) if half else 0.0
         vars(self).update(
             coordinate_epsilon=epsilon,
             dim=self.bounds.dim,
             stretch=stretch,
             half=half,
             reach=reach,
-            band_mass=mass,
+            miss=miss,
             cost=BandCost(self.bounds, epsilon, stretch, half),
             reg=1.0,
             noise=f"every coordinate uniform in a band of width {half:.4g} times its interval, "
-            f"with probability {mass:.4g}, else anywhere in {reach:.4g} times it",
+            f"with probability {1 - miss:.4g}, else anywhere in {reach:.4g} times it",
         )
+        self._check_resolved(torch.float64)
 
     @classmethod
     def calibrate(cls, *, epsilon: float, bounds: Box) -> Self:
@@ -119,22 +134,42 @@ class Band(Mechanism):
     def _shape(epsilon: float) -> tuple[float, float, float]:
         """``stretch``, ``half`` and ``reach`` at a coordinate's budget."""
 
+    def _check_resolved(self, dtype: torch.dtype) -> None:
+        """Raise ValueError where numbers of ``dtype`` lie too far apart for the likely band."""
+        spacing = torch.finfo(dtype).eps
+        for k, (center, width) in enumerate(
+            zip(self.bounds.center, self.bounds.widths, strict=True)
+        ):
+            half, furthest = self.half * width / 2, abs(center) + self.reach * width / 2
+            if half < STEPS * spacing * furthest:
+                name = str(dtype).removeprefix("torch.")
+                cure = "lower epsilon" + (", or pass float64" if dtype == torch.float32 else "")
+                raise ValueError(
+                    f"{name} cannot hold the likely band of {self!r} in column {k}, {2 * half:.3g} "
+                    f"wide in reports of up to {furthest:.3g}; {cure}, or move the origin nearer"
+                )
+
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        self._check_resolved(x.dtype)
+
         def uniform() -> Tensor:
             return torch.rand(x.shape, dtype=torch.float64, generator=generator).to(x.device)
 
         middle = self.stretch * to_unit(x.double(), self.bounds)
-        within = uniform() < self.band_mass
+        beside = happens(torch.full(x.shape, self.miss, dtype=torch.float64), generator)
         inner = middle + self.half * (2 * uniform() - 1)
         # Outside: uniform on what is left of [-reach, reach], jumping over the band.
         outer = 2 * (self.reach - self.half) * uniform() - self.reach
         outer = outer + 2 * self.half * (outer >= middle - self.half)
-        return from_unit(torch.where(within, inner, outer), self.bounds).to(x.dtype)
+        drawn = torch.where(beside.to(x.device), outer, inner).clamp(-self.reach, self.reach)
+        return from_unit(drawn, self.bounds).to(x.dtype)
 
     def _log_normaliser(self, y: Tensor) -> Tensor:
-        band_density = math.log(self.band_mass) - math.log(2 * self.half)
+        band_density = math.log1p(-self.miss) - math.log(2 * self.half)
         volume = sum(math.log(width / 2) for width in self.bounds.widths)
-        possible = (to_unit(y, self.bounds).abs() <= self.reach * (1 + EDGE)).all(1)
+        reach = torch.full((self.bounds.dim,), self.reach * (1 + EDGE), dtype=torch.float64)
+        low, high = (from_unit(end.to(y.device), self.bounds).to(y) for end in (-reach, reach))
+        possible = ((y >= low) & (y <= high)).all(1)
         constant = y.new_full((len(y),), self.bounds.dim * band_density - volume)
         return torch.where(possible, constant, -math.inf)
 
@@ -149,7 +184,8 @@ class Piecewise(Band):
     @staticmethod
     def _shape(epsilon: float) -> tuple[float, float, float]:
         reach = 1 / math.tanh(epsilon / 4)  # C = (e^(eps/2) + 1) / (e^(eps/2) - 1)
-        return (reach + 1) / 2, 1 / math.expm1(epsilon / 2), reach
+        # And (C - 1) / 2 = 1 / (e^(eps/2) - 1), of which no term may overflow.
+        return (reach + 1) / 2, -math.exp(-epsilon / 2) / math.expm1(-epsilon / 2), reach
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,9 +213,9 @@ def from_unit(x: Tensor, box: Box) -> Tensor:
 
 def _square_wave_width(epsilon: float) -> float:
     """2 b: half the width of the band in an interval of length 2."""
-    if epsilon > 0.01:
-        decayed = math.exp(-epsilon)
-        return (epsilon - 1 + decayed) / (math.expm1(epsilon) - epsilon)
+    if epsilon > 1e-3:
+        decayed = math.exp(-epsilon)  # e^-eps times both halves of the fraction: none overflows
+        return decayed * (epsilon + math.expm1(-epsilon)) / (1 - decayed * (1 + epsilon))
     # Both are eps^2 / 2 at first, and would cancel.
     above = 1 - epsilon / 3 + epsilon**2 / 12 - epsilon**3 / 60
     return above / (1 + epsilon / 3 + epsilon**2 / 12 + epsilon**3 / 60)

@@ -20,7 +20,7 @@ from privgan.mechanisms.base import BoundsMissing, Mechanism
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import full_precision
+from privgan.surroundings import full_precision
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,6 +72,7 @@ class LinearMap(Mechanism):
         return cls(np.kron(means, means), mechanism)
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check_dim(x)
         with full_precision():
             features = x @ self.placed("matrix", x).T
         return self.mechanism.forward(self.features.clip(features))
@@ -96,14 +97,19 @@ class LinearMap(Mechanism):
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
         """Any record: the features are always clipped."""
-        if x.shape[1] != self.dim:
-            raise ValueError(f"x has {x.shape[1]} columns and the matrix has {self.dim}")
+        self._check_dim(x)
         return x
 
     def _check_pair(self, x: Tensor, y: Tensor) -> None:
         self.mechanism._check_pair(x, y)
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        lost = ~x.isfinite().all(1)  # finite records times a matrix may overflow, and cancel
+        if lost.any():
+            raise ValueError(
+                f"x has {int(lost.sum())} rows whose features A x overflow, the first at row "
+                f"{int(lost.nonzero()[0])}; pass float64 records, or other units"
+            )
         return self.mechanism._draw(x, generator)
 
     def _log_normaliser(self, y: Tensor) -> Tensor | float:

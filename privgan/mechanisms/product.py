@@ -46,6 +46,12 @@ class BlockCost(Cost):
             found[s] = cost.shiftable(len(found[s]))
         return found
 
+    def flat(self, d: int) -> Tensor:
+        found = super().flat(d)
+        for s, cost, _ in self.blocks:
+            found[s] = cost.flat(len(found[s]))
+        return found
+
     @property
     def T(self) -> Cost:
         return BlockCost([(s, cost.T, reg) for s, cost, reg in self.blocks])
@@ -101,10 +107,15 @@ class Product(Mechanism):
         shares = [checks.positive(f"shares[{k}]", share) for k, share in enumerate(shares)]
         # Rounded down by a few units, so that the sum of the parts never exceeds the whole.
         unit = epsilon * (1 - 1e-15 * len(blocks)) / sum(shares)
-        parts = zip(blocks, shares, strict=True)
-        return cls(*((columns, make(epsilon=unit * share)) for (columns, make), share in parts))
+        made = []
+        for k, (block, share) in enumerate(zip(blocks, shares, strict=True)):
+            if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):
+                raise TypeError(f"blocks[{k}] must be a pair (columns, calibrate)")
+            made.append((block[0], block[1](epsilon=unit * share)))
+        return cls(*made)
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check_dim(x)
         return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
 
     def heated(self, times: float) -> tuple[Cost, float]:
@@ -124,12 +135,15 @@ class Product(Mechanism):
         return torch.cat(centres), torch.cat(spreads)
 
     def _admit(self, x: Tensor, clip: bool) -> Tensor:
-        """``clip`` reaches the blocks that have bounds."""
-        if x.shape[1] != self.dim:
-            raise ValueError(f"x has {x.shape[1]} columns and the blocks cover {self.dim}")
-        return torch.cat(
-            [m._admit(x[:, s], clip and m.bounds is not None) for s, m in self.blocks], 1
-        )
+        """``clip`` reaches the blocks that have bounds, those of products within too."""
+        self._check_dim(x)
+
+        def admitted(part: Mechanism, columns: Tensor) -> Tensor:
+            return part._admit(
+                columns, clip and (isinstance(part, Product) or part.bounds is not None)
+            )
+
+        return torch.cat([admitted(part, x[:, columns]) for columns, part in self.blocks], 1)
 
     def _check_pair(self, x: Tensor, y: Tensor) -> None:
         super()._check_pair(x, y)
@@ -157,12 +171,13 @@ class Product(Mechanism):
 
 def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> tuple[tuple[slice, Mechanism], ...]:
     """The blocks in column order, if they cover the columns 0, 1, ... once each."""
-    ordered = sorted((_block(*block) for block in blocks), key=lambda block: block[0].start)
+    named = (_block(f"blocks[{k}]", block) for k, block in enumerate(blocks))
+    ordered = sorted(named, key=lambda block: block[0].start)
     if not ordered:
         raise ValueError("a Product needs at least one block: (columns, mechanism)")
     covered = 0
     for columns, mechanism in ordered:
-        if columns.start != covered or columns.stop <= columns.start:
+        if columns.start != covered:
             fault = "is in no block" if columns.start > covered else "is in two blocks"
             raise ValueError(
                 f"column {min(covered, columns.start)} {fault}; every column needs one mechanism"
@@ -173,11 +188,18 @@ def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> tuple[tuple[slice, 
     return tuple(ordered)
 
 
-def _block(columns: slice, mechanism: Mechanism) -> tuple[slice, Mechanism]:
+def _block(name: str, block: tuple[slice, Mechanism]) -> tuple[slice, Mechanism]:
     """A block whose columns are two Python integers: equal blocks are written alike."""
-    checks.instance("columns", columns, slice)
-    checks.instance("mechanism", mechanism, Mechanism)
+    if not isinstance(block, tuple | list) or len(block) != 2:
+        raise TypeError(f"{name} must be a pair (columns, mechanism), got a {type(block).__name__}")
+    columns, mechanism = block
+    checks.instance(f"{name}: columns", columns, slice)
+    checks.instance(f"{name}: mechanism", mechanism, Mechanism)
     if columns.step not in (None, 1) or columns.start is None or columns.stop is None:
-        raise ValueError(f"columns must be slice(start, stop) with both numbers, got {columns}")
-    start, stop = checks.integer("columns", columns.start), checks.integer("columns", columns.stop)
+        raise ValueError(
+            f"{name}: columns must be slice(start, stop) with both numbers, got {columns}"
+        )
+    start, stop = (checks.integer(f"{name}: columns", end) for end in (columns.start, columns.stop))
+    if not 0 <= start < stop:
+        raise ValueError(f"{name}: columns must count from 0 upwards, got {columns}")
     return slice(start, stop), mechanism

@@ -2,5 +2,6 @@
 
 from privgan.reports.collection import Reports, simulate
 from privgan.reports.exact import release
+from privgan.reports.several import together
 
-__all__ = ["Reports", "release", "simulate"]
+__all__ = ["Reports", "release", "simulate", "together"]

@@ -1,36 +1,46 @@
 """Reports that say what they are: values, the mechanism behind them, what they have cost.
 
 A curator who gets such a file needs nothing else: the matched loss follows from the mechanism.
+What a file says is held against its values, and against what its mechanism spends.
 """
 
 import io
 import json
+import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from privgan import checks
 from privgan._version import __version__
-from privgan.files import write_atomically
-from privgan.mechanisms import Mechanism
+from privgan.files import parse, reading, write_atomically
+from privgan.mechanisms import Budget, Mechanism
 from privgan.mechanisms.bounds import Bounds
 from privgan.plain import from_plain, to_plain
+from privgan.reports.possible import check_possible
 
 FORMAT = "privgan reports 1"
 KINDS = (Mechanism, Bounds)
+ROUNDING = 1e-9  # relative: two ways to a budget may differ by this much
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reports:
     """Privatized records (n, d) with what produced them.
 
     mechanism: with its parameters and the public bounds of the records. epsilon, delta: the budget
     that each *whole record* has spent, epsilon in nats; None if nothing was promised. simulation:
     True for reproducible floating-point noise, which protects nobody, whatever its mechanism's
-    budget on paper. version: of privgan.
+    budget on paper. version: of privgan. times: reports that each record has sent; row
+    ``r * n + i`` of ``n * times`` is the one numbered r of record i, and budgets add.
+
+    Raises ValueError for values that the mechanism cannot have made, and for an epsilon below what
+    it spends.
     """
 
     values: Tensor
@@ -39,13 +49,35 @@ class Reports:
     epsilon: float | None = None
     delta: float = 0.0
     version: str = __version__
+    times: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", checks.as_records("values", self.values))
+        set_ = object.__setattr__
+        set_(self, "values", checks.as_records("values", self.values).detach())
         checks.instance("mechanism", self.mechanism, Mechanism)
+        check_possible(self.mechanism, self.values)
+        set_(self, "simulation", checks.flag("simulation", self.simulation))
+        checks.instance("version", self.version, str)
+        set_(self, "times", checks.positive_int("times", self.times))
+        if len(self.values) % self.times:
+            raise ValueError(
+                f"values has {len(self.values)} rows, which are not {self.times} of every record"
+            )
+        set_(self, "delta", checks.fraction("delta", self.delta))
+        if self.epsilon is not None:
+            set_(self, "epsilon", checks.number("epsilon", self.epsilon))
+            if not 0.0 <= self.epsilon < math.inf:
+                raise ValueError(f"epsilon must be at least 0 and finite, got {self.epsilon}")
+            self._check_claim(self.epsilon)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        n, d = self.values.shape
+        said = "simulation" if self.simulation else f"epsilon={self.epsilon}, delta={self.delta}"
+        times = f", times={self.times}" if self.times > 1 else ""
+        return f"Reports(<{n} x {d}>, {self.mechanism!r}, {said}{times})"
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -57,12 +89,15 @@ class Reports:
             "mechanism": to_plain(self.mechanism),
             "epsilon": self.epsilon,
             "delta": self.delta,
+            "times": self.times,
         }
 
     def describe(self) -> str:
         """What these are, in words."""
         n, d = self.values.shape
         made = f"{n} reports of {d} columns through {self.mechanism!r}"
+        if self.times > 1:
+            made += f", {self.times} of every record"
         if self.simulation:
             return (
                 f"{made}: a simulation, which protects nobody. Its noise is floating-point and can "
@@ -81,44 +116,92 @@ class Reports:
         buffer = io.BytesIO()
         text = np.array(json.dumps(self.metadata))
         np.savez(buffer, values=self.values.detach().cpu().numpy(), metadata=text)
-        write_atomically(Path(path), buffer.getvalue(), "reports")
+        write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
         """Reports as they were saved.
 
-        Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, or
-        names a mechanism that is not known here.
+        Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, names
+        a mechanism that is not known here, or claims what its values and mechanism do not bear out.
         """
-        try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-                values, said = file["values"], json.loads(str(file["metadata"]))
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # numpy and zipfile have many words for a damaged file
-            raise ValueError(
-                f"{path} cannot be read as reports ({type(error).__name__}); it must be a whole "
-                "file that Reports.save wrote"
-            ) from error
-        try:
+        path = checks.as_path("path", path)
+        with reading(path, f"{path} cannot be read as reports, a whole file of Reports.save"):
+            values, said = _read(path)
+        with reading(path, f"{path} holds no reports that can be used"):
+            said = {"format": None, "times": 1} | said  # older files do not say how many times
             if said["format"] != FORMAT:
                 raise ValueError(f"its format is {said['format']!r}, this version reads {FORMAT!r}")
-            return cls(
-                values,
-                from_plain(said["mechanism"], KINDS),
-                said["simulation"],
-                said["epsilon"],
-                said["delta"],
-                said["version"],
+            if said.keys() != KEYS:
+                raise ValueError(f"its metadata must have {sorted(KEYS)}, it has {sorted(said)}")
+            del said["format"]
+            mechanism = from_plain(said.pop("mechanism"), KINDS, most=path.stat().st_size)
+            return cls(torch.from_numpy(values), mechanism, **said)
+
+    def _check_claim(self, epsilon: float) -> None:
+        """Raise ValueError if all reports of a record spend more than ``epsilon`` at `delta`."""
+        one = self.mechanism.budget()
+        spent = Budget(self.times * one.pure, math.sqrt(self.times) * one.mu).epsilon(self.delta)
+        if epsilon < spent * (1 - ROUNDING):
+            raise ValueError(
+                f"epsilon is said to be {epsilon:.7g} at delta {self.delta:g}, but "
+                f"{self.mechanism!r} spends {spent:.7g}"
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} holds no reports that can be used: {error}") from error
+
+
+KEYS = {"format", "version", "simulation", "mechanism", "epsilon", "delta", "times"}
+MEMBERS = ["metadata.npy", "values.npy"]
+
+
+def _read(path: Path) -> tuple[np.ndarray, Any]:
+    """Values and metadata, in no more memory than the file is long."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sorted(member.filename for member in members) != MEMBERS:
+            raise ValueError("it does not hold values and metadata, once each and nothing else")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("it is compressed, which Reports.save never does")
+        metadata, values = (_array(archive.read(name)) for name in MEMBERS)
+    if metadata.dtype.kind != "U" or metadata.ndim:
+        raise ValueError("its metadata is no text")
+    return values, parse(str(metadata))
+
+
+def _array(member: bytes) -> np.ndarray:
+    """The array in a ``.npy`` file, which must be as long as its header says."""
+    file = io.BytesIO(member)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = read[version](file)
+    if len(member) - file.tell() != math.prod(shape) * dtype.itemsize:
+        raise ValueError("an array in it is not as long as it says")
+    return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+
+
+def values_of(name: str, reports: Any) -> Tensor:
+    """The values (n, d) of `Reports`, or what else `checks.as_records` takes, without a graph."""
+    if isinstance(reports, Reports):
+        return reports.values
+    return checks.as_records(name, reports).detach()
 
 
 def simulate(
-    x: Tensor | np.ndarray, mechanism: Mechanism, *, seed: int | None = None, clip: bool = False
+    x: Tensor | np.ndarray,
+    mechanism: Mechanism,
+    *,
+    seed: int | None = None,
+    clip: bool = False,
+    times: int = 1,
 ) -> Reports:
-    """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are."""
+    """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are.
+
+    times: independent reports of each record, n rows after n rows.
+    """
     checks.instance("mechanism", mechanism, Mechanism)
-    values = mechanism.privatize(checks.as_float_tensor("x", x), seed=seed, clip=clip)
-    return Reports(values, mechanism, simulation=True)
+    times = checks.positive_int("times", times)
+    records = checks.as_records("x", x).repeat(times, 1)
+    values = mechanism.privatize(records, seed=seed, clip=clip)
+    return Reports(values, mechanism, simulation=True, times=times)

@@ -1,4 +1,4 @@
-r"""Releasing records for good: exact noise on a grid, from the ``opendp`` package.
+r"""Releasing records for good: exact noise on a grid, from the ``opendp`` package; exact bits.
 
 Floating-point noise leaks through its low bits (Mironov 2012): many a sum of record and noise can
 only come from one of two records. Here a record is rounded to multiples of a grid g = 2^k and the
@@ -8,10 +8,14 @@ proportional to exp(-cost / reg) as before, so the matched loss does not change.
 Rounding moves each coordinate by at most g/2, so two records come apart by at most d g (L1) or
 sqrt(d) g (L2) more than the bounds allow, and this is paid for. The grid is so fine, 2^-20 of the
 noise and of the domain, that it costs about one part in a million. Nothing is claimed about timing.
+
+Bits need no grid: a float64 chance is a fraction, and is met exactly.
 """
 
 import math
+import os
 from dataclasses import dataclass
+from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
@@ -28,11 +32,14 @@ from privgan.mechanisms import (
     Mechanism,
     Product,
     RandomizedResponse,
+    UnaryEncoding,
 )
 from privgan.mechanisms.budget import gaussian_epsilon
 from privgan.reports.collection import Reports
+from privgan.surroundings import usual
 
 FINE = 20  # the grid is this many halvings below the noise and the domain
+WORD = 64  # bits of a uniform number that are compared with a chance at a time
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,9 @@ class Spent:
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(self.pure + other.pure, self.grids + other.grids)
+
+    def __rmul__(self, times: int) -> "Spent":
+        return Spent(times * self.pure, times * self.grids)
 
     def epsilon(self, delta: float) -> float:
         r"""Epsilon of the whole record, nats, at ``delta``: the continuous curve, and slack.
@@ -88,15 +98,22 @@ class Spent:
         return self.pure + curve + above + below
 
 
+@usual()
 def release(
-    x: Tensor | np.ndarray, mechanism: Mechanism, *, delta: float = 0.0, clip: bool = False
+    x: Tensor | np.ndarray,
+    mechanism: Mechanism,
+    *,
+    delta: float = 0.0,
+    clip: bool = False,
+    times: int = 1,
 ) -> Reports:
-    """One report for every record of ``x`` (n, d), fit to leave the person it is about.
+    """Reports of every record of ``x`` (n, d), fit to leave the person it is about.
 
     There is no seed: the noise cannot be repeated, by anybody. ``delta`` is for mechanisms with
     Gaussian noise. Records outside the mechanism's public bounds are an error unless ``clip`` asks
-    for the nearest one inside. The reports (float64) say what each record has spent, which is more
-    than `Mechanism.epsilon` by about one part in a million.
+    for the nearest one inside. times: independent reports of each record, n rows after n rows;
+    budgets add. The reports (float64) say what each record has spent on all of its own, which is
+    more than the mechanism's budget by about one part in a million.
 
     Needs ``pip install privgan[release]``: raises ImportError without. Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
@@ -104,11 +121,12 @@ def release(
     """
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)
+    times = checks.positive_int("times", times)
     dp = _opendp()
     records = mechanism._admit(checks.as_records("x", x).detach().double().cpu(), clip)
-    values, spent = _release(dp, mechanism, records)
-    epsilon = spent.epsilon(delta)
-    return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta)
+    values, spent = _release(dp, mechanism, records.repeat(times, 1))
+    epsilon = (times * spent).epsilon(delta)
+    return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta, times=times)
 
 
 def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
@@ -117,6 +135,8 @@ def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, S
         return _additive(dp, mechanism, x)
     if type(mechanism) is RandomizedResponse:
         return _category(dp, mechanism, x)
+    if type(mechanism) is UnaryEncoding:
+        return _bits(mechanism, x)
     if type(mechanism) is LinearMap:
         return _release(dp, mechanism.mechanism, mechanism.forward(x))
     if type(mechanism) is Product:
@@ -124,8 +144,8 @@ def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, S
         values, spent = zip(*parts, strict=True)
         return torch.cat(values, 1), sum(spent, Spent())
     raise ValueError(
-        f"there is no exact sampler for {mechanism!r}; release through Laplace, Gaussian or "
-        "RandomizedResponse, alone or within LinearMap and Product"
+        f"there is no exact sampler for {mechanism!r}; release through Laplace, Gaussian, "
+        "RandomizedResponse or UnaryEncoding, alone or within LinearMap and Product"
     )
 
 
@@ -158,6 +178,35 @@ def _category(dp: ModuleType, mechanism: RandomizedResponse, x: Tensor) -> tuple
     drawn = torch.tensor([measurement(category) for category in x.argmax(1).tolist()])
     values = torch.nn.functional.one_hot(drawn, mechanism.k).double()
     return values, Spent(pure=measurement.map(1))
+
+
+def _bits(mechanism: UnaryEncoding, x: Tensor) -> tuple[Tensor, Spent]:
+    """Two categories differ in two bits, each of which may be the likelier under either."""
+    own = x.numpy() == 1
+    values = np.empty(own.shape)
+    values[own] = _ones(mechanism.keep, int(own.sum()))
+    values[~own] = _ones(mechanism.flip, int((~own).sum()))
+    keep, flip = Fraction(mechanism.keep), Fraction(mechanism.flip)
+    ratio = keep * (1 - flip) / ((1 - keep) * flip)
+    # Each logarithm is below 2000, and off by less than 1e-12.
+    epsilon = math.log(ratio.numerator) - math.log(ratio.denominator) + 2e-12
+    return torch.from_numpy(values), Spent(pure=epsilon)
+
+
+def _ones(chance: float, n: int) -> np.ndarray:
+    """``n`` independent bits, each 1 with a probability of exactly ``chance``, a fraction.
+
+    A bit is 1 if a uniform number lies below the chance: which it is, the first binary digits in
+    which the two differ decide. They come from the operating system, a word at a time.
+    """
+    numerator, denominator = chance.as_integer_ratio()
+    drawn, undecided = np.zeros(n, dtype=bool), np.arange(n)
+    while len(undecided) and numerator:
+        digits, numerator = divmod(numerator << WORD, denominator)
+        uniform = np.frombuffer(os.urandom(WORD // 8 * len(undecided)), np.uint64)
+        drawn[undecided] = uniform < np.uint64(digits)
+        undecided = undecided[uniform == np.uint64(digits)]
+    return drawn
 
 
 def _up(value: float) -> float:

@@ -1,27 +1,32 @@
 """Half-steps from a stored cost matrix: the kernel is exponentiated once, then multiplied.
 
-At psi = psi0 + small, exp(phi + psi - C / reg) is a stored matrix K scaled by rows and
+At psi + log b = psi0 + small, b exp(phi + psi - C / reg) is a stored matrix K scaled by rows and
 columns, with K_ij = exp(phi0_i + psi0_j - C_ij / reg). K is formed by columns first: phi0 = 0,
 psi0_j = min_i C_ij / reg, so that every column's largest entry is 1. Its column sums give the
 iteration's first psi, the c-transform of phi = 0: the optimum itself once x follows the law
 behind y. Should psi drift from psi0, or a row be too faint in the kernel, K is formed again by
-rows ("absorbed"), at phi0_i = min_j (C_ij / reg - psi_j). Neither underflows, whatever C / reg is.
+rows ("absorbed"), at phi0_i = min_j (C_ij / reg - psi0_j). Neither underflows, whatever C / reg and
+however small a weight is.
 """
 
 import math
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn import _device
-from privgan.sinkhorn._iteration import OVERFLOWS, Solution, iterate
+from privgan.sinkhorn._iteration import OVERFLOWS, Solution
+from privgan.sinkhorn._precision import SUMS, extent
+from privgan.sinkhorn._search import search
+from privgan.sinkhorn._threads import shares
 
 DRIFT = 20.0  # nats: exp(+-20) stays far inside the float32 range
 # Kernel entries below e^-60 count as zero: beside a row's or column's largest they are lost, and
 # their products with weights would be denormal numbers, a hundred times slower.
 FLUSH = -60.0
 TILE = 2**22  # entries formed at a time in float64
+LIGHTEST = 1e-300  # a weight less, 0 too, is as much: its logarithm is a number
 FAINT = math.exp(-30.0)  # a row of a kernel formed by columns whose sum is less is formed again
 
 
@@ -53,16 +58,25 @@ class DenseHalfSteps:
     """
 
     def __init__(self, cost: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor):
-        self.cost, self.scale = cost, 1.0 / reg
-        self.a, self.b = a, b
-        self.passes = _kind(kernel)(cost, kernel, self.scale, a, b)
+        self.cost, self.reg, self.scale = cost, reg, 1.0 / reg
+        self.a, self.b, self.log_b = a, b, b.clamp_min(LIGHTEST).log()
+        self.passes = _kind(kernel)(cost, kernel, self.scale, a, self.log_b)
         self.formed = False  # whether there is a kernel yet, at phi0 (n,) and psi0 (m,)
+        self.noise = SUMS * torch.finfo(kernel.dtype).eps
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
-        psi = self.start() if psi is None else psi
-        search = _device.iterate if self.a.is_cuda else iterate
-        return search(self, psi, self.a, self.b, tol, max_iter)
+        return search(self, psi, tol, max_iter)
+
+    def spread(self) -> float:
+        """How far costs differ, over reg."""
+        low, high = extent(self.cost)
+        return (high - low) * self.scale
+
+    def at(self, times: float) -> "DenseHalfSteps":
+        """The same for ``times`` reg, in the same storage."""
+        self.formed = False
+        return DenseHalfSteps(self.cost, self.reg * times, self.a, self.b, self.passes.kernel)
 
     def start(self) -> Tensor:
         """-log sum_i a_i exp(-C_ij / reg), (m,)."""
@@ -70,11 +84,11 @@ class DenseHalfSteps:
         self.psi0 = self.cost.amin(0).double().mul_(self.scale)
         self.faint, self.formed = FAINT, True
         sums = self.passes.form(self.phi0, self.psi0)
-        psi = self.psi0 - sums.log()
-        return psi if math.isfinite(psi.sum()) else -self._exact_log_columns(self.phi0)
+        return -self._repaired(sums.log() - self.psi0, self.phi0, torch.zeros_like(self.b))
 
     def _absorb(self, psi: Tensor) -> None:
-        self.psi0, self.phi0 = psi, self.passes.row_minima(psi).double()
+        self.psi0 = psi + self.log_b
+        self.phi0 = self.passes.row_minima(self.psi0)
         self.faint, self.formed = 0.0, True
         self.passes.form(self.phi0, self.psi0)
 
@@ -88,9 +102,7 @@ class DenseHalfSteps:
         if found is None:
             raise ValueError(OVERFLOWS)
         phi, log_q = found
-        if not math.isfinite(log_q.sum()):
-            log_q = self._exact_log_columns(phi) + psi
-        return phi, log_q
+        return phi, self._repaired(log_q, phi, psi)
 
     def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same, and whether it can be trusted, without a look from the host."""
@@ -101,23 +113,24 @@ class DenseHalfSteps:
 
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
-        if _drift(solution.psi, self.psi0)[0].abs().max() > DRIFT:
+        psi = solution.psi + self.log_b
+        if not self.formed or _drift(psi, self.psi0)[0].abs().max() > DRIFT:
             self._absorb(solution.psi)
-        return self._scaled(solution)
-
-    def _scaled(self, solution: Solution) -> Tensor:
-        """`plan`, from a kernel that was formed near the solution."""
-        drift, shift = _drift(solution.psi, self.psi0)
+        drift, shift = _drift(psi, self.psi0)
         rows = self.a * (solution.phi - self.phi0 + shift).exp()
-        columns = self.b * drift.exp()
         kernel = self.passes.kernel
-        return kernel.mul_(rows.to(kernel)[:, None]).mul_(columns.to(kernel))
+        return kernel.mul_(rows.to(kernel)[:, None]).mul_(drift.exp().to(kernel))
 
-    def _exact_log_columns(self, phi: Tensor) -> Tensor:
-        """log sum_i a_i exp(phi_i - C_ij / reg) for columns whose kernel entries underflowed."""
-        weighted = (phi.to(self.a) + self.a.log())[:, None]
-        columns = self.cost.split(max(1, TILE // len(phi)), 1)
-        return torch.cat([torch.logsumexp(weighted - self.scale * part, 0) for part in columns])
+    def _repaired(self, log_sums: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
+        """log sum_i a_i exp(phi_i + psi_j - C_ij / reg), with what has underflowed summed anew."""
+        if math.isfinite(log_sums.sum()):
+            return log_sums
+        lost = (~log_sums.isfinite()).nonzero()[:, 0]
+        weighted = (phi + self.a.log())[:, None]
+        for part in lost.split(max(1, TILE // len(phi))):
+            exponents = weighted - self.scale * self.cost[:, part].double()
+            log_sums[part] = torch.logsumexp(exponents, 0) + psi[part]
+        return log_sums
 
 
 def _kind(kernel: Tensor) -> type["_Passes"]:
@@ -134,8 +147,8 @@ def _drift(psi: Tensor, psi0: Tensor) -> tuple[Tensor, Tensor]:
 class _Passes:
     """The passes over the matrix in torch operations, for large matrices on CUDA."""
 
-    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
-        self.cost, self.kernel, self.scale, self.a, self.b = cost, kernel, scale, a, b
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, log_b: Tensor):
+        self.cost, self.kernel, self.scale, self.a, self.log_b = cost, kernel, scale, a, log_b
 
     def form(self, phi0: Tensor, psi0: Tensor) -> Tensor:
         """Fill the kernel; its column sums weighted with a, (m,)."""
@@ -152,8 +165,9 @@ class _Passes:
             self.kernel[tile] = exponent.clamp_min_(FLUSH)
 
     def row_minima(self, psi: Tensor) -> Tensor:
-        """min_j (C_ij / reg - psi_j), (n,), to the kernel's precision: it need only be near."""
-        return torch.add(-psi.to(self.cost), self.cost, alpha=self.scale, out=self.kernel).amin(1)
+        """min_j (C_ij / reg - psi_j), (n,)."""
+        tiles = self.cost.split(max(1, TILE // len(psi)))
+        return torch.cat([(tile.double() * self.scale).sub_(psi).amin(1) for tile in tiles])
 
     def half_steps(
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
@@ -166,27 +180,32 @@ class _Passes:
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """phi, log q, and whether the kernel can hold them."""
-        drift, shift = _drift(psi, psi0)
-        rows = (self.kernel @ (self.b * drift.exp()).to(self.kernel)).double()
+        drift, shift = _drift(psi + self.log_b, psi0)
+        rows = (self.kernel @ drift.exp().to(self.kernel)).double()
         columns = (self.kernel.T @ (self.a / rows).to(self.kernel)).double()
         inside = (drift.abs().max() <= DRIFT) & (rows.min() >= faint)
-        return phi0 - shift - rows.log(), columns.log() + drift, inside
+        return phi0 - shift - rows.log(), columns.log() + (psi - psi0 - shift), inside
 
 
 class _CPUPasses(_Passes):
     """The same passes, compiled: each reads the matrix once."""
 
-    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, b: Tensor):
-        from privgan.sinkhorn import _loops  # numba takes a while to import
+    def __init__(self, cost: Tensor, kernel: Tensor, scale: float, a: Tensor, log_b: Tensor):
+        from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
-        super().__init__(cost, kernel, scale, a, b)
-        self.loops = _loops
+        super().__init__(cost, kernel, scale, a, log_b)
+        self.loops: Any = _dense_loops
         m = kernel.shape[1]
-        scratch = kernel.new_empty(m), kernel.new_empty((torch.get_num_threads(), m))
-        self.arrays = [t.numpy() for t in (a, b, *scratch)]
+        scratch = kernel.new_empty(m), a.new_empty((shares(kernel.numel()), m))
+        self.arrays = [t.numpy() for t in (a, log_b, *scratch)]
 
     def _log_kernel(self, phi0: Tensor, psi0: Tensor) -> None:
         self.loops.log_kernel(self.cost, self.scale, phi0, psi0, FLUSH, self.kernel)
+
+    def row_minima(self, psi: Tensor) -> Tensor:
+        minima = psi.new_empty(len(self.cost))
+        self.loops.row_minima(self.cost, self.scale, psi, minima)
+        return minima
 
     def half_steps(
         self, phi0: Tensor, psi0: Tensor, psi: Tensor, faint: float

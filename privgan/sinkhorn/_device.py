@@ -201,4 +201,4 @@ def iterate(
         if status == OVERFLOW:
             raise ValueError(OVERFLOWS)
         if status == DONE:
-            return Solution(state.best_phi, state.best_psi, error, int(n_iter))
+            return Solution(state.best_phi, state.best_psi, error, int(n_iter), state.psi)

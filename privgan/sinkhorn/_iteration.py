@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-7  # a fall of the dual by less, relatively, is float32 rounding
+LARGE = 100.0  # nats; a dual beyond counts from the first one on
 DEPTH = 6  # past iterates combined; deeper pays little and conditions worse
 STALL = 100  # iterations in which the error falls by less than 5%: rounding's floor, give up
 
@@ -38,19 +39,29 @@ HalfSteps = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Solution:
     """Potentials in units of reg (float64), their certified error, iterations taken.
 
-    The last two are 0-dim tensors on a device at which the host has not looked.
+    The last two are 0-dim tensors on a device at which the host has not looked. last: the psi that
+    was tried last, which may be further on than the best, where the error stands still.
     """
 
     phi: Tensor
     psi: Tensor
     error: float | Tensor
     n_iter: int | Tensor
+    last: Tensor
 
 
 def iterate(
-    half_steps: HalfSteps, psi: Tensor, a: Tensor, b: Tensor, tol: float, max_iter: int
+    half_steps: HalfSteps,
+    psi: Tensor,
+    a: Tensor,
+    b: Tensor,
+    tol: float,
+    max_iter: int,
+    noise: float = 0.0,
 ) -> Solution:
     """Iterate from ``psi`` (m,) until the L1 marginal error is at most ``tol``.
+
+    noise: what rounding may do to potentials, absolutely.
 
     a (n,), b (m,): weights, float64. Stops early when rounding lets the error fall no
     further; the best iterate seen is returned with the error that belongs to it.
@@ -58,22 +69,27 @@ def iterate(
     The vectors are small: whatever the device, their algebra is compiled and done on the CPU,
     before a framework would have dispatched it.
     """
-    from privgan.sinkhorn import _loops  # numba takes a while to import
+    from privgan.sinkhorn import _dense_loops  # numba takes a while to import
 
     device, current = psi.device, psi.cpu().numpy()
     a_host, b_host = a.cpu().numpy(), b.cpu().numpy()
     memory = _Memory(len(current))
-    best = Solution(psi, psi, np.inf, 0)
+    best = Solution(psi, psi, np.inf, 0, psi)
     highest, record, stalled = -np.inf, np.inf, 0
     plain, bold = current, False
+    first, large = None, 0.0
     for n_iter in range(1, max_iter + 1):
         psi = torch.from_numpy(current).to(device)
         phi, log_q = half_steps(psi)
-        residual = log_q.cpu().numpy()
-        error, dual = _loops.measure(a_host, b_host, phi.cpu().numpy(), current, residual)
+        residual, rows, columns = log_q.cpu().numpy(), phi.cpu().numpy(), current
+        if first:
+            rows, columns = rows - first[0], columns - first[1]
+        error, dual = _dense_loops.measure(a_host, b_host, rows, columns, residual)
+        if n_iter == 1 and abs(dual) > LARGE:  # an outlier's: no gain would show beside it
+            first, large, dual = (rows, columns), LARGE, dual - dual
         if not bold and not np.isfinite(dual):
             raise ValueError(OVERFLOWS)
-        if bold and not dual >= highest - SLACK * abs(highest):  # NaN included
+        if bold and not dual >= highest - SLACK * (large + abs(highest)) - noise:  # NaN included
             memory.forget()
             current, bold = plain, False  # a Sinkhorn step from the last iterate that was kept
             continue
@@ -81,13 +97,13 @@ def iterate(
         if error < 0.95 * record:
             record, stalled = error, 0
         if error < best.error:
-            best = Solution(phi, psi, error, n_iter)
+            best = Solution(phi, psi, error, n_iter, psi)
         if best.error <= tol or stalled >= STALL:
             break
         highest = max(highest, dual)
         plain = current - residual
         current, bold = memory.combine(plain, residual), True
-    return Solution(best.phi.to(device), best.psi, best.error, n_iter)
+    return Solution(best.phi.to(device), best.psi, best.error, n_iter, psi)
 
 
 class _Memory:
@@ -103,7 +119,9 @@ class _Memory:
 
     def combine(self, step: np.ndarray, residual: np.ndarray) -> np.ndarray:
         """argmin over weights summing to 1 of |sum of weighted residuals|, applied to steps."""
-        from privgan.sinkhorn import _loops
+        from privgan.sinkhorn import _dense_loops
 
         self.count += 1
-        return _loops.combine(self.steps, self.residuals, self.gram, self.count, step, residual)
+        return _dense_loops.combine(
+            self.steps, self.residuals, self.gram, self.count, step, residual
+        )

@@ -1,49 +1,19 @@
-"""Compiled CPU loops (numba): costs, kernels, half-steps and gradients, one pass over memory each.
+"""Compiled CPU loops (numba) over costs: matrices, gradients, and half-steps that store neither.
 
-Numba needs no compiler on the machine; the first call of each loop in a fresh installation
-compiles it for about a second and the result is cached on disk. Loops take numpy views of
-torch tensors and run on as many threads as torch does.
+Each is one pass over memory. What loops share has to be in their file: numba compiles a kept loop
+anew when that file has changed, and no other.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
-import torch
-from numba import njit, prange
 from numba.core import types
 from numba.extending import intrinsic
 
-from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, SQUARED_L2
-
-LOOP = {"parallel": True, "fastmath": True, "cache": True}
+from privgan.sinkhorn._compiled import by_rows, compiled_fast, inlined, inlined_fast, views
+from privgan.sinkhorn._threads import share_out
+from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, NEAR, SQUARED_L2
 
 BLOCK = 4096  # columns visited at a time, so that what is known of them stays in a near cache
-CHUNK = 256  # rows of a gradient that a thread takes at a time
-
-
-def threaded(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """Call a compiled loop with torch's own number of threads, on tensors or arrays."""
-
-    @functools.wraps(loop)
-    def call(*arguments: Any) -> Any:
-        wanted = torch.get_num_threads()
-        threads = min(wanted, numba.config.NUMBA_NUM_THREADS)
-        if threads != numba.get_num_threads():
-            numba.set_num_threads(threads)
-        if wanted != torch.get_num_threads():
-            # Numba starts its threads at its first call, and sets OpenMP's number, which is
-            # torch's too, to all cores. More threads than cores that are free wait in turns.
-            torch.set_num_threads(wanted)
-        return loop(*(_view(a) for a in arguments))
-
-    return call
-
-
-def _view(argument: Any) -> Any:
-    return argument.detach().numpy() if isinstance(argument, torch.Tensor) else argument
+CHUNK = 256  # rows of a gradient that are taken at a time, or sums in single precision
 
 
 @intrinsic
@@ -54,7 +24,7 @@ def _bits_to_float(typing_context, bits):
     return types.float32(types.int32), codegen
 
 
-@njit  # not fastmath: reassociating would undo the two-part ln 2
+@inlined  # not fastmath: reassociating would undo the two-part ln 2
 def exp32(t):
     """exp in float32, relative error below 3e-7, clamped to [-87, 88]. A polynomial that
     vectorises: exp(t) = 2^k exp(r), r = t - k ln 2 in [-0.35, 0.35], 2^k made from its bits.
@@ -72,120 +42,107 @@ def exp32(t):
     return p * _bits_to_float((np.int32(k) + np.int32(127)) << np.int32(23))
 
 
-@threaded
-@njit(**LOOP)
-def l1_matrix(x, y, out):
+@by_rows("y")
+def l1_matrix(first, last, x, y, out):
     """out_ij = sum_k |x_ik - y_jk|: four rows of x share each load of y."""
-    n, d = x.shape
-    for block in prange((n + 3) // 4):
-        i = 4 * block
-        if i + 4 <= n:
-            for j in range(y.shape[0]):
-                s0 = s1 = s2 = s3 = x.dtype.type(0)
-                for k in range(d):
-                    t = y[j, k]
-                    s0 += abs(x[i, k] - t)
-                    s1 += abs(x[i + 1, k] - t)
-                    s2 += abs(x[i + 2, k] - t)
-                    s3 += abs(x[i + 3, k] - t)
-                out[i, j], out[i + 1, j], out[i + 2, j], out[i + 3, j] = s0, s1, s2, s3
-        else:
-            for r in range(i, n):
-                for j in range(y.shape[0]):
-                    s0 = x.dtype.type(0)
-                    for k in range(d):
-                        s0 += abs(x[r, k] - y[j, k])
-                    out[r, j] = s0
+    d = x.shape[1]
+    zero = x.dtype.type(0)
+    for i in range(first, last - 3, 4):
+        for j in range(y.shape[0]):
+            s0 = s1 = s2 = s3 = zero
+            for k in range(d):
+                t = y[j, k]
+                s0 += abs(x[i, k] - t)
+                s1 += abs(x[i + 1, k] - t)
+                s2 += abs(x[i + 2, k] - t)
+                s3 += abs(x[i + 3, k] - t)
+            out[i, j], out[i + 1, j], out[i + 2, j], out[i + 3, j] = s0, s1, s2, s3
+    for i in range(last - (last - first) % 4, last):
+        for j in range(y.shape[0]):
+            s0 = zero
+            for k in range(d):
+                s0 += abs(x[i, k] - y[j, k])
+            out[i, j] = s0
 
 
-@threaded
-@njit(**LOOP)
-def l1_gradient(x, y, plan, out):
-    """out_ik = sum_j plan_ij sign(x_ik - y_jk), sign(0) = 0.
+@inlined_fast
+def _least(weights):
+    """Entries below add up to less than the rounding of the whole, and are passed over.
 
-    Entries below float32's resolution of their row's mass are passed over: at weak noise
-    that is nearly all of the plan.
+    At weak noise these are nearly all of a plan.
     """
-    n, d = x.shape
-    m = y.shape[0]
-    for i in prange(n):
-        mass = x.dtype.type(0)
-        for j in range(m):
-            mass += abs(plan[i, j])
-        least = mass * x.dtype.type(1e-9)
-        for k in range(d):
-            out[i, k] = 0
-        for j in range(m):
+    mass = weights.dtype.type(0)
+    for j in range(len(weights)):
+        mass += abs(weights[j])
+    return mass * (np.finfo(weights.dtype).eps / len(weights))
+
+
+@by_rows("y")
+def l1_gradient(first, last, x, y, plan, out):
+    """out_ik = sum_j plan_ij sign(x_ik - y_jk), sign(0) = 0."""
+    for i in range(first, last):
+        out[i] = 0
+        least = _least(plan[i])
+        for j in range(len(y)):
             p = plan[i, j]
             if abs(p) > least:
-                for k in range(d):
+                for k in range(x.shape[1]):
                     difference = x[i, k] - y[j, k]
                     out[i, k] += p * (difference > 0) - p * (difference < 0)
 
 
-@threaded
-@njit(**LOOP)
-def log_kernel(cost, scale, phi, psi, least, out):
-    """out_ij = phi_i + psi_j - scale cost_ij, at least ``least``.
+@by_rows("y")
+def squared_gradient(first, last, x, y, plan, out):
+    """out_ik = 2 sum_j plan_ij (x_ik - y_jk)."""
+    for i in range(first, last):
+        out[i] = 0
+        least = _least(plan[i])
+        for j in range(len(y)):
+            p = 2 * plan[i, j]
+            if abs(p) > least:
+                for k in range(x.shape[1]):
+                    out[i, k] += p * (x[i, k] - y[j, k])
 
-    Formed in float64, whatever the precision of ``out``: at weak noise the terms are hundreds
-    of times larger than their sum.
+
+@by_rows("y_squares")
+def settle(first, last, x, y, x_squares, y_squares, out):
+    """out_ij = |x_i - y_j|^2, given |x_i|^2 - 2 x_i.y_j of centred points; anew where that cancels.
+
+    x (n, d), y (m, d): the points, need not be centred. x_squares (n,), y_squares (m,): centred.
     """
-    n, m = cost.shape
-    for i in prange(n):
-        shift = phi[i]
-        for j in range(m):
-            t = shift + (psi[j] - cost[i, j] * scale)
-            out[i, j] = t if t > least else least
+    for i in range(first, last):
+        near = False
+        for j in range(len(y)):
+            squares = out[i, j] + y_squares[j]
+            near = near | (squares < NEAR * (x_squares[i] + y_squares[j]))
+            out[i, j] = squares
+        if near:
+            for j in range(len(y)):
+                if out[i, j] < NEAR * (x_squares[i] + y_squares[j]):
+                    squares = x.dtype.type(0)
+                    for k in range(x.shape[1]):
+                        squares += (x[i, k] - y[j, k]) * (x[i, k] - y[j, k])
+                    out[i, j] = squares
 
 
-@threaded
-@njit(**LOOP)
-def half_steps(kernel, phi0, psi0, psi, limit, faint, a, b, v, partial, phi, log_q):
-    """Both half-steps in one pass over the kernel formed at (phi0, psi0); see `_dense`.
+@by_rows("y_squares")
+def settle_gradient(first, last, x, y, x_squares, y_squares, distance, weight, out):
+    """out_ik = sum_j weight_ij (x_ik - y_jk) over the near pairs, whose weight is set to 0.
 
-    phi (n,), log_q (m,): the results, float64 like psi and the weights a, b. v (m,),
-    partial (shares, m): scratch, in the kernel's precision: sums of positive numbers need no
-    more. Returns False, the results being void, if psi - psi0 varies by more than ``limit`` or
-    a row of the kernel sums to less than ``faint``.
+    Near as in `settle`, from distances (n, m). What is left, a matrix product can add up.
     """
-    n, m = kernel.shape
-    shares = partial.shape[0]
-    shift = 0.0
-    for j in range(m):
-        shift += psi[j] - psi0[j]
-    shift /= m
-    inside = True
-    for j in range(m):
-        drift = psi[j] - psi0[j] - shift
-        inside = inside and abs(drift) <= limit
-        v[j] = b[j] * np.exp(drift)
-    if not inside:
-        return False
-    faintest = np.full(shares, np.inf)
-    for t in prange(shares):
-        columns = partial[t]
-        for j in range(m):
-            columns[j] = 0
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            s = kernel.dtype.type(0)
-            for j in range(m):
-                s += kernel[i, j] * v[j]
-            faintest[t] = min(faintest[t], s)
-            phi[i] = phi0[i] - shift - np.log(np.float64(s))
-            w = kernel.dtype.type(a[i]) / s
-            for j in range(m):
-                columns[j] += w * kernel[i, j]
-    for j in range(m):
-        total = 0.0
-        for t in range(shares):
-            total += partial[t, j]
-        log_q[j] = np.log(total) + (psi[j] - psi0[j] - shift)
-    return faintest.min() >= faint
+    for i in range(first, last):
+        out[i] = 0
+        for j in range(len(y)):
+            w = weight[i, j]
+            if distance[i, j] * distance[i, j] < NEAR * (x_squares[i] + y_squares[j]):
+                weight[i, j] = 0
+                for k in range(x.shape[1]):
+                    out[i, k] += w * (x[i, k] - y[j, k])
 
 
 # With few columns the loops run over the rows of y, given as columns, and vectorise.
-@njit(fastmath=True)
+@inlined_fast
 def _costs(x, i, y_columns, first, kind, row):
     """row_j = c(x_i, y_{first + j}). Two columns a pass: the passes over the row take the time."""
     d, m = len(y_columns), len(row)
@@ -211,21 +168,20 @@ def _costs(x, i, y_columns, first, kind, row):
             row[j] = np.sqrt(row[j])
 
 
-@njit
+@inlined
 def _weight(t):
     """exp(t), and 0 below e^-60: times another weight it might be a denormal number, and slow."""
     return exp32(t) if t > np.float32(-60) else np.float32(0)
 
 
-@threaded
-@njit(**LOOP)
-def pairwise(x, y_columns, kind, out):
+@by_rows("y_columns")
+def pairwise(first, last, x, y_columns, kind, out):
     """out_ij = c(x_i, y_j), for x (n, d) and y_columns (d, m)."""
-    for i in prange(x.shape[0]):
+    for i in range(first, last):
         _costs(x, i, y_columns, 0, kind, out[i])
 
 
-@njit(fastmath=True)
+@inlined_fast
 def _add_gradients(x, i, y_columns, first, kind, plan, out):
     """out_k += sum_j plan_j dc(x_i, y_{first + j})/dx_ik, 0 where points or coordinates meet."""
     d, m = len(y_columns), len(plan)
@@ -250,38 +206,36 @@ def _add_gradients(x, i, y_columns, first, kind, plan, out):
         out[k] += total
 
 
-@threaded
-@njit(**LOOP)
-def gradient(x, y_columns, kind, plan, out):
+@by_rows("y_columns")
+def gradient(first, last, x, y_columns, kind, plan, out):
     """out_ik = sum_j plan_ij dc(x_i, y_j)/dx_ik, for x (n, d) and y_columns (d, m)."""
-    for i in prange(x.shape[0]):
+    for i in range(first, last):
         out[i] = 0
         _add_gradients(x, i, y_columns, 0, kind, plan[i], out[i])
 
 
-@threaded
-@njit(**LOOP)
-def streaming_gradient(x, y_columns, kind, scale, phi, psi, out):
+@by_rows("y_columns")
+def streaming_gradient(first, last, x, y_columns, kind, scale, phi, psi, out):
     """`gradient` of the plan exp(phi_i + psi_j - scale c_ij), of which no more than ``BLOCK``
     entries a thread are ever there. phi (n,), psi (m,): float32, log weights included.
     """
-    n, m = x.shape[0], y_columns.shape[1]
-    for t in prange((n + CHUNK - 1) // CHUNK):
-        rows = range(t * CHUNK, min((t + 1) * CHUNK, n))
-        scratch = np.empty(BLOCK, np.float32)
+    m = y_columns.shape[1]
+    scratch = np.empty(BLOCK, np.float32)
+    for chunk in range(first, last, CHUNK):
+        rows = range(chunk, min(chunk + CHUNK, last))
         for i in rows:
             out[i] = 0
-        for first in range(0, m, BLOCK):
-            last = min(first + BLOCK, m)
-            psi_, plan = psi[first:last], scratch[: last - first]
+        for j in range(0, m, BLOCK):
+            psi_ = psi[j : j + BLOCK]
+            plan = scratch[: len(psi_)]
             for i in rows:
-                _costs(x, i, y_columns, first, kind, plan)
-                for j in range(last - first):
-                    plan[j] = _weight(phi[i] + (psi_[j] - scale * plan[j]))
-                _add_gradients(x, i, y_columns, first, kind, plan, out[i])
+                _costs(x, i, y_columns, j, kind, plan)
+                for k in range(len(psi_)):
+                    plan[k] = _weight(phi[i] + (psi_[k] - scale * plan[k]))
+                _add_gradients(x, i, y_columns, j, kind, plan, out[i])
 
 
-@njit(fastmath=True)
+@inlined_fast
 def _weigh(row, shift, scale, psi):
     """row_j, from a cost to exp(shift + psi_j - scale row_j); returns their sum."""
     total = np.float32(0)
@@ -291,8 +245,6 @@ def _weigh(row, shift, scale, psi):
     return total
 
 
-@threaded
-@njit(**LOOP)
 def streaming_half_steps(x, y_columns, kind, scale, psi, a, phi, buffer, partial):
     """Both half-steps from points with few columns, forming each cost once and storing few.
 
@@ -300,49 +252,42 @@ def streaming_half_steps(x, y_columns, kind, scale, psi, a, phi, buffer, partial
     includes the log weights of y: an array less is a sixth less to fetch.
     phi (n,), float64: read as a guess of the result, which keeps exp in range, and
     overwritten by -log sum_j exp(psi_j - scale c(x_i, y_j)).
-    buffer (shares, m): scratch, one row a thread. partial (shares, m): column sums
+    buffer (2, shares, m): scratch, two rows a thread. partial (shares, m), float64: column sums
     sum_i a_i exp(phi_i + psi_j - scale c_ij) by share of the rows.
     """
-    n, m = x.shape[0], y_columns.shape[1]
-    shares = partial.shape[0]
-    for t in prange(shares):
-        row, columns = buffer[t], partial[t]
+    x, y_columns, psi, a, phi, buffer, partial = views((x, y_columns, psi, a, phi, buffer, partial))
+    n, count = len(x), len(partial)
+
+    def run(t):
+        rows, scratch = (t * n // count, (t + 1) * n // count), (*buffer[:, t], partial[t])
+        _half_steps(*rows, x, y_columns, kind, scale, psi, a, phi, *scratch)
+
+    share_out(run, count)
+
+
+@compiled_fast
+def _half_steps(first, last, x, y_columns, kind, scale, psi, a, phi, row, columns, sums):
+    m = y_columns.shape[1]
+    sums[:] = 0
+    for chunk in range(first, last, CHUNK):
         columns[:] = 0
-        for i in range(t * n // shares, (t + 1) * n // shares):
-            shift, total = np.float32(phi[i]), np.float32(0)
+        for i in range(chunk, min(chunk + CHUNK, last)):
+            shift, total = np.float32(phi[i]), 0.0
             for j in range(0, m, BLOCK):
                 part = row[j : j + BLOCK]
                 _costs(x, i, y_columns, j, kind, part)
                 total += _weigh(part, shift, scale, psi[j : j + BLOCK])
-            if not (np.float32(1e-10) < total < np.float32(1e10)):  # the guess was too far off
+            if not (1e-10 < total < 1e10):  # the guess was too far off
                 _costs(x, i, y_columns, 0, kind, row)
                 shift = np.float32(np.inf)
                 for j in range(m):
                     shift = min(shift, scale * row[j] - psi[j])
-                total = _weigh(row, shift, scale, psi)
-            phi[i] = shift - np.log(np.float64(total))
-            w = a[i] / total
+                total = 0.0
+                for j in range(0, m, BLOCK):
+                    total += _weigh(row[j : j + BLOCK], shift, scale, psi[j : j + BLOCK])
+            phi[i] = shift - np.log(total)
+            w = np.float32(a[i] / total)
             for j in range(m):
                 columns[j] += w * row[j]
-
-
-# The iteration's algebra on small vectors, done before a framework would have dispatched it.
-@njit(cache=True)
-def measure(a, b, phi, psi, log_q):
-    """The L1 marginal error and the dual."""
-    return (b * np.abs(np.expm1(log_q))).sum(), a @ phi + b @ psi
-
-
-@njit(cache=True)
-def combine(steps, residuals, gram, count, step, residual):
-    slot, k = (count - 1) % len(steps), min(count, len(steps))
-    steps[slot], residuals[slot] = step, residual
-    for i in range(k):
-        gram[slot, i] = gram[i, slot] = residuals[i] @ residual
-    if k == 1:
-        return step
-    damped = gram[:k, :k].copy()
-    for i in range(k):
-        damped[i, i] += 1e-10 * np.trace(gram[:k, :k])
-    weights = np.linalg.solve(damped, np.ones(k))
-    return (weights / weights.sum()) @ steps[:k]
+        for j in range(m):
+            sums[j] += columns[j]

@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn import _device
-from privgan.sinkhorn._iteration import Solution, iterate
+from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn._precision import SUMS, reach
+from privgan.sinkhorn._search import search
+from privgan.sinkhorn._threads import shares
 from privgan.sinkhorn.costs import FEW, Cost
 
 TILE = 2**22  # cost entries formed at a time
-LEAST = 1e-30  # a column sum below has underflowed
+ROWS = 2**12  # and rows of them: as many numbers are summed in their own precision
+WORK = 8  # numbers that it would take as long to visit as to form a cost and its exponential
+LEAST = 1e-20  # a column that holds less mass may have underflowed
 
 
 class StreamingHalfSteps:
@@ -29,7 +33,9 @@ class StreamingHalfSteps:
 
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
-        self.rows = max(1, TILE // len(y))
+        self.log_b = b.log()
+        self.rows = min(ROWS, max(1, TILE // len(y)))
+        self.noise = SUMS * torch.finfo(x.dtype).eps
 
     def tiles(self) -> Iterator[slice]:
         for first in range(0, len(self.x), self.rows):
@@ -37,9 +43,16 @@ class StreamingHalfSteps:
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
-        psi = self.start() if psi is None else psi
-        search = _device.iterate if self.x.is_cuda else iterate
-        return search(self, psi, self.a, self.b, tol, max_iter)
+        return search(self, psi, tol, max_iter)
+
+    def spread(self) -> float:
+        """How far costs differ, over reg, at most."""
+        low, high = reach(self.x, self.y, self.cost, self.rows)
+        return (high - low) / self.reg
+
+    def at(self, times: float) -> "StreamingHalfSteps":
+        """The same for ``times`` reg."""
+        return type(self)(self.x, self.y, self.cost, self.reg * times, self.a, self.b)
 
     def start(self) -> Tensor:
         """The c-transform of phi = 0: half-steps with the two sides swapped."""
@@ -53,24 +66,23 @@ class StreamingHalfSteps:
     def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same, and whether it can be trusted, without a look from the host."""
         phi, columns = self._sums(psi)
-        return phi, columns.log(), (columns > LEAST).all()
+        return phi, (columns / self.b).log(), (columns > LEAST).all()
 
     def _sums(self, psi: Tensor) -> tuple[Tensor, Tensor]:
-        """phi, and the column sums over b."""
+        """phi, and the column sums."""
         phi = torch.empty_like(self.a)
-        columns = torch.zeros_like(psi)
+        columns, weighted = torch.zeros_like(psi), (psi + self.log_b).to(self.y)
         for tile in self.tiles():
-            exponent = self.cost.matrix(self.x[tile], self.y).div_(-self.reg).add_(psi.to(self.y))
+            exponent = self.cost.matrix(self.x[tile], self.y).div_(-self.reg).add_(weighted)
             largest = exponent.amax(1, keepdim=True)
-            exponent.sub_(largest).exp_()
-            total = exponent @ self.b.to(exponent)
-            phi[tile] = -(largest[:, 0] + total.log()).double()
-            columns += ((self.a[tile].to(total) / total) @ exponent).double()
+            total = exponent.sub_(largest).exp_().sum(1)  # in pairs, so to the last few places
+            phi[tile] = -(largest[:, 0].double() + total.double().log())
+            columns += ((self.a[tile] / total).to(exponent) @ exponent).double()
         return phi, columns
 
     def _log(self, columns: Tensor, phi: Tensor, psi: Tensor) -> Tensor:
         """log q, with columns that underflowed summed again in the log domain."""
-        log_q = columns.log()
+        log_q = (columns / self.b).log()
         lost = ~(columns > LEAST)
         if lost.any():
             y, weight = self.y[lost], phi + self.a.log()
@@ -119,10 +131,10 @@ class CompiledHalfSteps(StreamingHalfSteps):
         self.centred = (x - centre).contiguous(), (y - centre).contiguous()
         self.y_columns = self.centred[1].T.contiguous()
         self.weights = a.float()
-        self.log_b = b.log()
         self.settings = cost.pointwise, np.float32(1.0 / reg)
         self.phi = torch.zeros_like(a)
-        self.buffer, self.partial = y.new_empty((2, torch.get_num_threads(), len(y)))
+        sums = shares(WORK * len(x) * len(y)), len(y)
+        self.buffer, self.partial = y.new_empty((2, *sums)), a.new_empty(sums)
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
@@ -131,7 +143,7 @@ class CompiledHalfSteps(StreamingHalfSteps):
             *points, *self.settings, weighted, self.weights, self.phi, *scratch
         )
         phi = self.phi.clone()
-        return phi, self._log(self.partial.double().sum(0) / self.b, phi, psi)
+        return phi, self._log(self.partial.sum(0), phi, psi)
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         x, y = self.centred

@@ -8,6 +8,7 @@ place; what goes in is copied there, and what the host reads is one vector a bat
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class TritonDenseHalfSteps(DenseHalfSteps):
             iteration.resume(psi)
         if look:
             status, n_iter, error = iteration.watched()
-            if status == REFUSED:
+            if status == REFUSED or (status == DONE and error > tol and n_iter < max_iter):
                 return self._helped(iteration, tol, max_iter, int(n_iter))
             if status == OVERFLOW:
                 raise ValueError(OVERFLOWS)
@@ -62,13 +63,14 @@ class TritonDenseHalfSteps(DenseHalfSteps):
         iteration.finish()
         phi, psi, report = iteration.found.clone().split([*kernel.shape, 3])
         self.scale_kernel = iteration.scale
-        return Solution(phi, psi, *((error, int(n_iter)) if look else (report[2], report[1])))
+        error, n_iter = (error, int(n_iter)) if look else (report[2], report[1])
+        return Solution(phi, psi, error, n_iter, psi)
 
     def _helped(self, iteration: "Iteration", tol: float, max_iter: int, taken: int) -> Solution:
-        """Columns have underflowed: the host forms what is left of them in the log domain."""
+        """The host goes on: it forms columns that underflow in the log domain, or helps a stall."""
         psi = iteration.psi.clone() if taken else None
         found = super().solve(psi, tol, max(1, max_iter - taken))
-        return Solution(found.phi, found.psi, found.error, found.n_iter + taken)
+        return replace(found, n_iter=int(found.n_iter) + taken)
 
     scale_kernel = None
 

@@ -13,15 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from privgan import checks
+from privgan.surroundings import full_precision
 from privgan.values import Value
 
 # Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
 # and cheaper than a matrix product with so short an inner dimension.
 FEW = 8
-SIGNS = 2**25  # numbers that an L1 gradient may hold at a time on a GPU without Triton
+# A squared distance below this share of the squares that it is expanded in is formed anew from
+# differences: the expansion would magnify their rounding by more than the inverse.
+NEAR = 0.125
+HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
 
-# Which cost a compiled loop over few columns forms: a number, for numba's cache on disk does not
-# recognise a loop that has closed over a function.
+# Which cost a compiled loop forms: a number, for numba's cache knows no loop that closed over one.
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
 
 
@@ -56,6 +60,10 @@ class Cost(Value, ABC):
 
     def shiftable(self, d: int) -> Tensor:
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
+        return torch.zeros(d, dtype=torch.bool, device="cpu")
+
+    def flat(self, d: int) -> Tensor:
+        """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
         return torch.zeros(d, dtype=torch.bool)
 
     @property
@@ -90,12 +98,16 @@ class _Norm(Cost):
     pointwise: int
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        _check_pair(x, y)
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
             matrix: Tensor = _Pairwise.apply(x, y, self)
             return matrix
-        return self.matrix_in(x, y, x.detach().new_empty((len(x), len(y))))
+        x, y = x.detach(), y.detach()
+        return self.matrix_in(x, y, x.new_empty((len(x), len(y))))
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
+        if not x.shape[1]:
+            return storage.zero_()
         if _few_on_cpu(x):
             from privgan.sinkhorn import _loops  # numba takes a while to import
 
@@ -105,17 +117,20 @@ class _Norm(Cost):
         return storage
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        _check_pair(x, y, plan)
+        x, y, plan = x.detach().contiguous(), y.detach().contiguous(), plan.detach().contiguous()
+        out = torch.empty_like(x)
+        if not plan.numel():
+            return out.zero_()
         if not _few_on_cpu(x):
             return self._gradient(x, y, plan)
         from privgan.sinkhorn import _loops
 
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        columns = y.T.contiguous()
-        _loops.gradient(x.contiguous(), columns, self.pointwise, plan.contiguous(), out)
+        _loops.gradient(x, y.T.contiguous(), self.pointwise, plan, out)
         return out
 
     def shiftable(self, d: int) -> Tensor:
-        return torch.ones(d, dtype=torch.bool)
+        return torch.ones(d, dtype=torch.bool, device="cpu")
 
     @abstractmethod
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
@@ -123,7 +138,7 @@ class _Norm(Cost):
 
     @abstractmethod
     def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        """`gradient` for records with many columns, or on a GPU."""
+        """`gradient` for records with many columns, or on a GPU; all three contiguous."""
 
     @property
     def T(self) -> Cost:
@@ -156,33 +171,35 @@ class SquaredL2(_Norm):
     pointwise = SQUARED_L2
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
-        if x.shape[1] <= FEW:
-            if not _filled_by_triton(x, y, out, squared=True):
-                _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
-            return
-        _, y_squares = self._without_y_squares(x, y, out)
-        out.add_(y_squares).clamp_min_(0.0)
+        if x.device.type == "cpu":
+            _settle(x, y, out)
+        elif _filled_by_triton(x, y, out, squared=True):
+            pass
+        elif x.shape[1] <= FEW:
+            _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
+        else:
+            out.add_(_expand(*_centred(x, y), out)[1]).clamp_min_(0.0)
 
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         if x.shape[1] <= FEW:
             return super().reduced_in(x, y, storage)
-        return self._without_y_squares(x, y, storage)
-
-    def _without_y_squares(self, x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-        # |x|^2 + |y|^2 - 2 x.y cancels badly when the data lie far from the origin; the
-        # cost is invariant under a common shift, so shift to the centre of y first.
-        centre = y.mean(0)
-        x, y = x - centre, y - centre
-        with full_precision():
-            torch.addmm(x.square().sum(1)[:, None], x, y.T, alpha=-2.0, out=out)
-        return out, y.square().sum(1)
+        return storage, _expand(*_centred(x, y), storage)[1]
 
     def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        # sum_j P_ij 2 (x_i - y_j), centred for the same reason.
-        centre = y.mean(0)
-        masses = (x - centre).mul_(plan.sum(1, keepdim=True))
+        # sum_j P_ij 2 (x_i - y_j), centred so that the two terms cancel less.
+        x_, y_ = _centred(x, y)
+        masses = x_ * plan.sum(1, keepdim=True)
         with full_precision():
-            return torch.addmm(masses, plan, y - centre, beta=2.0, alpha=-2.0)
+            out = torch.addmm(masses, plan, y_, beta=2.0, alpha=-2.0)
+        if x.device.type == "cpu":
+            near = out.abs().amax(1) < NEAR * masses.abs().amax(1)
+            if near.any():  # rows in which they still do
+                from privgan.sinkhorn import _loops
+
+                part = torch.empty_like(rows := x[near])
+                _loops.squared_gradient(rows, y, plan[near], part)
+                out[near] = part
+        return out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -210,14 +227,14 @@ class L1(_Norm):
         if x.device.type == "cpu":
             from privgan.sinkhorn import _loops
 
-            out = torch.empty_like(x, memory_format=torch.contiguous_format)
-            _loops.l1_gradient(x.contiguous(), y.contiguous(), plan.contiguous(), out)
+            out = torch.empty_like(x)
+            _loops.l1_gradient(x, y, plan, out)
             return out
         from privgan.sinkhorn import _triton  # it imports costs
 
         if _triton.fits(x):
             return _triton.plan_gradient(x, y, plan.T.contiguous(), squared=False)
-        return _signed_sums(x, y, plan)
+        return _in_rows(x, y, plan, 1.0, plan)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -227,33 +244,95 @@ class Euclidean(_Norm):
     pointwise = EUCLIDEAN
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
-        SquaredL2()._fill(x, y, out)
-        out.sqrt_()
+        if x.device.type == "cpu" or x.shape[1] <= FEW or _on_triton(x, out):
+            SquaredL2()._fill(x, y, out)
+            out.sqrt_()
+        else:
+            out.copy_(torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist"))
 
     def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         distance = self.matrix(x, y)
+        if x.device.type != "cpu" and not _on_triton(x, distance):
+            return _in_rows(x, y, plan, 2.0, distance)
         weight = torch.where(distance > 0, plan / distance, 0.0)
-        return 0.5 * SquaredL2()._gradient(x, y, weight)
+        if x.device.type != "cpu":
+            from privgan.sinkhorn import _triton  # it imports costs
+
+            return 0.5 * _triton.plan_gradient(x, y, weight.T.contiguous(), squared=True)
+        from privgan.sinkhorn import _loops
+
+        out = torch.empty_like(x)
+        x_, y_ = _centred(x, y)
+        squares = (t.square().sum(1) for t in (x_, y_))
+        _loops.settle_gradient(x, y, *squares, distance, weight, out)
+        out.addcmul_(x_, weight.sum(1, keepdim=True))
+        with full_precision():
+            return out.addmm_(weight, y_, alpha=-1.0)
 
 
-def _signed_sums(x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-    """sum_j plan_ij sign(x_ik - y_jk), (n, d), from few rows at a time.
+def _check_pair(x: Tensor, y: Tensor, plan: Tensor | None = None) -> None:
+    """Compiled loops trust the shapes they are given."""
+    if x.dtype not in checks.FLOATS:
+        raise TypeError(f"x has dtype {x.dtype}; convert it to float32 or float64")
+    checks.check_same("x", x, "y", y)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; expected (n, d) and (m, d)"
+        )
+    if plan is not None:
+        checks.check_same("plan", plan, "x", x)
+        if plan.shape != (len(x), len(y)):
+            raise ValueError(
+                f"plan has shape {tuple(plan.shape)}; expected (n, m) = {(len(x), len(y))}"
+            )
 
-    cdist's own backward: for p = 1 it needs only the signs, not the distances, but it holds one
-    number for each of them.
+
+def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both less the mean of y: what is expanded in their squares would else cancel badly."""
+    centre = y.mean(0)
+    return x - centre, y - centre
+
+
+def _expand(x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """|x_i|^2 - 2 x_i.y_j, (n, m), into ``out``; returns |x_i|^2 (n,) and |y_j|^2 (m,)."""
+    squares = x.square().sum(1)
+    with full_precision():
+        torch.addmm(squares[:, None], x, y.T, alpha=-2.0, out=out)
+    return squares, y.square().sum(1)
+
+
+def _settle(x: Tensor, y: Tensor, out: Tensor) -> None:
+    """Squared distances on a CPU, expanded where that is precise."""
+    from privgan.sinkhorn import _loops
+
+    squares = _expand(*_centred(x, y), out)
+    _loops.settle(x.contiguous(), y.contiguous(), *squares, out)
+
+
+def _in_rows(x: Tensor, y: Tensor, plan: Tensor, p: float, distance: Tensor) -> Tensor:
+    """sum_j plan_ij d|x_i - y_j|_p / dx_i, (n, d), from few rows at a time.
+
+    cdist's own backward, which holds one number for each of x, y and columns. For p = 1 it needs
+    only the signs, not the distances.
     """
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    rows = max(1, SIGNS // y.numel())
+    out = torch.empty_like(x)
+    rows = max(1, HELD // y.numel())
     for start in range(0, len(x), rows):
-        own, part = x[start : start + rows].contiguous(), plan[start : start + rows].contiguous()
-        out[start : start + rows] = torch.ops.aten._cdist_backward(part, own, y, 1.0, part)
+        part = slice(start, start + rows)
+        out[part] = torch.ops.aten._cdist_backward(plan[part], x[part], y, p, distance[part])
     return out
 
 
-def _filled_by_triton(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> bool:
+def _on_triton(x: Tensor, out: Tensor) -> bool:
     from privgan.sinkhorn import _triton  # it imports costs
 
-    fits = _triton.fits(x) and out.is_contiguous()
+    return _triton.fits(x) and out.is_contiguous()
+
+
+def _filled_by_triton(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> bool:
+    from privgan.sinkhorn import _triton
+
+    fits = _on_triton(x, out)
     if fits:
         _triton.pairwise(x, y, out, squared=squared)
     return fits
@@ -269,29 +348,3 @@ def _fill_by_coordinate(
     out.zero_()
     for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True):
         out += term_(xk[:, None] - yk[None, :])
-
-
-class full_precision:
-    """TensorFloat32 and bfloat16 off inside: their mantissas make errors of several reg in a cost.
-
-    Whatever switch turned them on, a device's own decides, and it can always be read. (Once it has
-    been set, reading the old ``allow_tf32`` may raise.)
-    """
-
-    before: list[tuple[Any, str]]
-
-    def __enter__(self) -> None:
-        self.before = [(switch, switch.fp32_precision) for switch in _precision_switches()]
-        for switch, _ in self.before:
-            switch.fp32_precision = "ieee"
-
-    def __exit__(self, *_: object) -> None:
-        for switch, precision in self.before:
-            switch.fp32_precision = "none"  # as a wider switch says, which may be all there was
-            if switch.fp32_precision != precision:
-                switch.fp32_precision = precision
-
-
-def _precision_switches() -> list[Any]:
-    backends: Any = torch.backends  # whose stubs know of neither
-    return [backends.cuda.matmul, backends.mkldnn.matmul]

@@ -3,20 +3,26 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from privgan import checks
+from privgan.files import check_writable
 from privgan.generators import Generator
-from privgan.generators.base import structure
+from privgan.generators.base import in_mode, structure
 from privgan.mechanisms import Mechanism
 from privgan.plain import digest
-from privgan.reports import Reports
-from privgan.training.losses import EntropicLoss, Loss
-from privgan.training.state import History, diverged
-from privgan.training.trainer import Trainer, Training
+from privgan.reports import Reports, together
+from privgan.reports.collection import values_of
+from privgan.streams import stream
+from privgan.surroundings import usual
+from privgan.training.blocks import matched
+from privgan.training.losses import Loss
+from privgan.training.state import History
+from privgan.training.trainer import Trainer, Training, check_weights
 from privgan.training.watchers import (
     Bar,
     Checkpoint,
@@ -28,9 +34,10 @@ from privgan.training.watchers import (
 )
 
 
+@usual(grad=True)
 def fit(
     generator: Generator,
-    reports: Tensor | np.ndarray | Reports,
+    reports: ArrayLike | Reports | Sequence[Reports],
     loss: Loss | None = None,
     *,
     steps: int = 3000,
@@ -54,38 +61,45 @@ def fit(
     Adam with a learning rate that falls linearly from ``lr`` to zero; each step solves
     ``loss`` between fresh generated points and ``batch_size`` reports, drawn by epochs without
     replacement. Units do not matter: the generator's output starts from where the reports lie and
-    how far they spread. All randomness comes from ``seed``, a stream for each purpose and step.
+    how far they spread. All randomness comes from ``seed``, a stream for each purpose and step, and
+    none of torch's ambient switches changes a number. The generator comes back in evaluation mode;
+    after an error, in the mode it came in. Weights that are frozen stay as they are.
 
-    loss: may be left out when ``reports`` are `Reports`, which know their mechanism: it is then the
-    entropic loss matched to that. generated: generated points a step, by default a quarter of
-    ``batch_size``. even: spread each batch's latents evenly over their law (a randomised Sobol set)
-    rather than draw them independently: the batch then stands for the generator far better, and
-    few points suffice. holdout: fraction of the reports kept out of training to follow their NLL
-    under ``mechanism`` (by default that of `Reports`, else the one the loss is matched to; without
-    one nothing is kept out); 1024 of them are looked at. anneal: how many times the loss's reg to
+    reports: `Reports`, a list of them, say of people who reported at different levels of noise, or
+    a float32 or float64 tensor, array or data frame. loss: may be left out with `Reports`, which
+    know their mechanism: it is then the entropic loss matched to that.
+    generated: generated points a step, by default a quarter of ``batch_size``. even: spread each
+    batch's latents evenly over their law (a randomised Sobol set) rather than draw them
+    independently: the batch then stands for the generator far better, and few points suffice.
+    holdout: fraction of the reports kept out of training; the NLL of 1024 of them, or of all if
+    fewer, is followed under ``mechanism`` (by default that of `Reports`, else the one the loss is
+    matched to; without one nothing is kept out). anneal: how many times the loss's reg to
     start from; it falls geometrically to reg over the first half of the steps, which frees a
     coupling that its first mistakes would freeze (categories are not softened). average: decay of a
-    running mean of the weights, 0.99 say, which is what is checked and returned; 0 for none.
+    running mean of the weights, 0.99 say, which is what is checked and returned; 0 for none. The
+    mean's memory is shorter at first: after n steps its decay is at most n / (n + 10).
     keep_best: return the weights with the least held-out NLL among those checked, and not the
     last. snapshots: numbers of steps after which to keep some generated records, of the same
     latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
     device when there is one. progress: a bar, on a terminal only.
 
-    checkpoint: a file to save to and to resume from, bit-equal on one CPU; a finished training is
-    returned at once. To go on for more steps once it is done, ask for more ``steps`` with the same
-    checkpoint: the learning rate falls from ``lr`` again over those that are new.
+    checkpoint: a file to save to and to resume from (an empty name: none), bit-equal on one CPU
+    with as many threads; a
+    finished training is returned at once. To go on for more steps once it is done, ask for more
+    ``steps`` with the same checkpoint and a generator built as before, untrained: the learning rate
+    falls from ``lr`` again over those that are new.
 
-    Raises ValueError or TypeError before the first step for anything wrong with the input,
-    FloatingPointError naming the step if loss or weights stop being finite (the checkpoint
-    then still holds the last finite state), and OSError naming the path if a checkpoint
-    cannot be written. Warns once if a batch is not solved to the loss's tolerance;
-    ``History.converged`` has them all.
+    Raises ValueError or TypeError before the first step for anything wrong with the input, and
+    OSError naming the path if no checkpoint can be written there. Raises FloatingPointError naming
+    the step if loss, records or weights stop being finite, or the records leave all reports far
+    behind; the checkpoint then still holds the last finite state. Warns once if a batch is not
+    solved to the loss's tolerance; ``History.converged`` has them all.
     """
     checks.instance("generator", generator, Generator)
+    reports = together(reports)
     if isinstance(reports, Reports):
         mechanism = reports.mechanism if mechanism is None else mechanism
-        loss = EntropicLoss.matched(reports.mechanism) if loss is None else loss
-        reports = reports.values
+        loss = matched(reports.mechanism) if loss is None else loss
     elif loss is None:
         raise TypeError(
             "loss is missing: plain reports do not say how they were privatized; give the matched "
@@ -104,49 +118,99 @@ def fit(
         anneal=anneal,
         average=average,
         keep_best=keep_best,
-        snapshots=tuple(snapshots),
+        snapshots=snapshots,
     )
-    reports = checks.as_records("reports", reports).detach()
-    _check_output(generator, loss, reports)
-    identity = training.identity() if checkpoint else {}
-    if checkpoint:  # before the generator takes its place and units from device and reports
+    where, show = _device(device), checks.flag("progress", progress)
+    nowhere = checkpoint is None or checkpoint == ""
+    path = None if nowhere else checks.as_path("checkpoint", checkpoint)
+    rows = values_of("reports", reports)
+    check_weights(generator)
+    _check_output(generator, loss, rows)
+    identity: dict[str, Any] = {}
+    if path is not None:  # before the generator takes its place and units from device and reports
+        if path.is_dir():
+            raise ValueError(f"checkpoint {path} is a folder; name a file in it")
+        if not path.exists():
+            check_writable(path, "checkpoint")
+        trained = [name for name, p in generator.named_parameters() if p.requires_grad]
         weights = list(generator.state_dict().items())
-        identity |= {"generator": digest([json.dumps(structure(generator)), weights])}
-        identity |= {"reports": digest(reports)}
+        made = digest([json.dumps(structure(generator)), trained, weights])
+        identity = training.identity() | {"generator": made, "reports": digest(rows)}
 
-    trainer = Trainer(training, generator, reports, _device(device))
-    if checkpoint:
-        path = Path(checkpoint).expanduser()
+    trainer = Trainer(training, generator, rows, where)
+    if path is not None:
         trainer.state.resume(path, identity, training.steps)
     watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Convergence(trainer), Clock(trainer)]
-    if checkpoint:
+    if path is not None:
         watchers.append(Checkpoint(path, identity))
-    generator.train()
-    first = trainer.state.step
-    with Bar(trainer, progress) as bar:
-        while not trainer.done:
-            try:
+    try:
+        with in_mode(generator, training=True), Bar(trainer, show) as bar:
+            while not trainer.done:
                 solved = trainer.step()
-            except ValueError as error:
-                if trainer.state.step == first:  # nothing has moved yet: it is the input's fault
-                    raise
-                raise diverged(trainer.state.step, error) from error
-            for watcher in (*watchers, bar):
-                watcher(trainer, solved)
+                for watcher in (*watchers, bar):
+                    watcher(trainer, solved)
+    finally:
+        generator.zero_grad(set_to_none=True)
     trainer.finish()
     return trainer.state.history
 
 
 def _device(device: str | torch.device) -> torch.device:
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found).item()
+    except (TypeError, RuntimeError, AssertionError) as error:
+        said = str(error).partition("\n")[0]
+        raise ValueError(f"device {checks.shown(device)} cannot be used here: {said}") from None
+    return found
 
 
 def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
-    made = loss.forward(generator.sample(2, seed=0))
+    records = generator.sample(2, seed=0)
+    if records.ndim != 2 or len(records) != 2:
+        raise ValueError(
+            f"the generator makes {tuple(records.shape)} of 2 latents; its forward must give one "
+            "row of numbers for each"
+        )
+    if not records.isfinite().all():
+        raise ValueError(
+            "the generator makes records that are not finite before it has learned anything; "
+            "repair its weights or its forward"
+        )
+    dim = None if loss.mechanism is None else loss.mechanism.dim
+    if dim not in (None, records.shape[1]):
+        raise ValueError(
+            f"the generator makes {records.shape[1]} columns and the mechanism's records have "
+            f"{dim}; set the generator's out_dim to match"
+        )
+    made = loss.forward(records)
     if made.shape[1:] != reports.shape[1:]:
         raise ValueError(
             f"the generator's reports have {made.shape[1]} columns and reports has "
             f"{reports.shape[1]}; set the generator's out_dim to match"
         )
+    _check_learnable(generator, loss, reports)
+
+
+def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
+    """Raise ValueError for a generator that the loss gives no gradient, or that it cannot judge."""
+    with torch.no_grad(), in_mode(generator, training=False):
+        x, weights = generator.batch(2, stream(0, "first batch"))
+        made = loss.forward(x)
+    flat = loss.flat(made.shape[1])
+    if weights is None and flat.any():
+        raise ValueError(
+            f"generator makes points, and the cost is flat in column {int(flat.nonzero()[0])} of "
+            "the reports, so they would get no gradient; learn weights on a grid: "
+            "pg.Atoms(mechanism.grid(bins))"
+        )
+    if loss.mechanism is not None:
+        try:
+            loss.mechanism._check_pair(made.to(reports), reports)
+        except ValueError as error:
+            raise ValueError(
+                f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
+                f"{error}; one-hot columns need a generator with categories=, or Atoms"
+            ) from None

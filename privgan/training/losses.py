@@ -10,10 +10,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms import Mechanism
+from privgan.reports import Reports
+from privgan.reports.collection import values_of
 from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
 
 
@@ -42,13 +45,13 @@ class Loss(ABC):
     def forward(self, x: Tensor) -> Tensor:
         return x if self.mechanism is None else self.mechanism.forward(x)
 
-    def solve(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+    def solve(self, x: Tensor, y: ArrayLike | Reports, a: Tensor | None = None) -> Solved:
         """The value between a batch ``x`` (n, d) and reports ``y`` (m, d'), and how it was solved.
 
         a: weights of the batch, (n,), summing to 1; uniform when omitted. The value is
         differentiable in ``x`` and ``a``.
         """
-        return self.between(self.forward(x), y, a)
+        return self.between(self.forward(x), values_of("y", y), a)
 
     @abstractmethod
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
@@ -66,6 +69,10 @@ class Loss(ABC):
         """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
         return torch.zeros(d, dtype=torch.bool)
 
+    def flat(self, d: int) -> Tensor:
+        """Columns of reports, (d,) bool, where points get no gradient, but their weights do."""
+        return torch.zeros(d, dtype=torch.bool)
+
     def unit(self, y: Tensor) -> float:
         """A value of the size that this loss varies by, for reports like ``y`` (m, d').
 
@@ -77,7 +84,7 @@ class Loss(ABC):
         """This loss, ``times`` as strongly regularised, for the start of a training."""
         raise TypeError(f"{self!r} has no regularisation to start higher; leave anneal at 1")
 
-    def __call__(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, y: ArrayLike | Reports, a: Tensor | None = None) -> Tensor:
         return self.solve(x, y, a).value
 
 
@@ -132,6 +139,9 @@ class EntropicLoss(Loss):
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)
 
+    def flat(self, d: int) -> Tensor:
+        return self.cost.flat(d)
+
     def unit(self, y: Tensor) -> float:
         return self.reg
 
@@ -168,6 +178,8 @@ class LikelihoodLoss(EntropicLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
+        if a is not None and a.shape != (len(x),):
+            raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
         scores = self.cost.matrix(x, y) / -self.reg
         if a is None:
             scores = scores - math.log(len(x))

@@ -23,13 +23,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Generator
 from privgan.mechanisms import Mechanism
+from privgan.reports import Reports
+from privgan.reports.collection import values_of
 from privgan.streams import stream
+from privgan.surroundings import usual
 from privgan.training.fitting import fit
 from privgan.training.likelihood import report_log_likelihood
 from privgan.training.losses import EntropicLoss
@@ -76,7 +80,7 @@ class ScaleEstimate:
 
 
 def largest_allowed_scale(
-    scales: Sequence[float], log_likelihood: Tensor | np.ndarray, *, level: float = 0.05
+    scales: Sequence[float], log_likelihood: ArrayLike, *, level: float = 0.05
 ) -> ScaleEstimate:
     """The decision alone, from fitted laws of any kind.
 
@@ -84,11 +88,9 @@ def largest_allowed_scale(
     k ascending ones. A scale is rejected when a smaller one, which can explain anything that it
     can, is better by a one-sided test of paired differences at ``level``, shared among the pairs.
     """
-    scales = tuple(checks.positive("scales", s) for s in scales)
-    if len(scales) < 2 or any(a >= b for a, b in pairwise(scales)):
-        raise ValueError(f"scales must be at least two, ascending, got {list(scales)}")
-    level = checks.positive("level", level)
-    ll = np.asarray(log_likelihood, dtype=float)
+    scales = _ascending(scales)
+    level = checks.probability("level", level)
+    ll = checks.as_tensor("log_likelihood", log_likelihood).detach().double().cpu().numpy()
     if ll.ndim != 2 or len(ll) != len(scales) or ll.shape[1] < 2:
         raise ValueError(
             f"log_likelihood has shape {ll.shape}; it is ({len(scales)} scales, held-out reports)"
@@ -108,8 +110,9 @@ def largest_allowed_scale(
     return ScaleEstimate(scales, tuple((-ll.mean(1)).tolist()), tuple(score), threshold, upper)
 
 
+@usual()
 def estimate_scale(
-    reports: Tensor | np.ndarray,
+    reports: ArrayLike | Reports,
     channel: Callable[[float], Mechanism],
     scales: Sequence[float],
     make_generator: Callable[[], Generator],
@@ -124,26 +127,41 @@ def estimate_scale(
     channel: makes the mechanism from a scale, such as ``pg.Gaussian``. scales: ascending, data
     units. make_generator: a fresh, untrained generator, as flexible as the raw law may be: with
     a rigid one the bound speaks of that model only. holdout: fraction of the reports that judge
-    and never train. level: one-sided, for the whole decision. training: settings of `fit`.
+    and never train. level: one-sided, for the whole decision. training: settings of `fit`; a
+    checkpoint is a file for each scale, named after it.
 
     The matched loss at the estimate is ``EntropicLoss.matched(channel(estimate.upper))``.
     """
-    reports = checks.as_records("reports", reports)
-    kept = round(checks.fraction("holdout", holdout) * len(reports))
+    reports = values_of("reports", reports)
+    share = checks.fraction("holdout", holdout)
+    kept = round(share * len(reports))
     if not 2 <= kept < len(reports):
-        raise ValueError(f"holdout {holdout} of {len(reports)} reports leaves {kept} to judge by")
+        raise ValueError(f"holdout {share} of {len(reports)} reports leaves {kept} to judge by")
+    level, seed = checks.probability("level", level), checks.integer("seed", seed)
+    scales = _ascending(scales)
+    channels = [channel(scale) for scale in scales]  # all of them, before any training
     order = torch.randperm(len(reports), generator=stream(seed, "scale"))
     heldout, rest = reports[order[:kept]], reports[order[kept:]]
 
-    def judge(scale: float) -> Tensor:
-        mechanism, generator = channel(scale), make_generator()
-        loss = EntropicLoss.matched(mechanism)
-        fit(generator, rest, loss, **({"holdout": 0.0, "seed": seed} | training))
+    def judge(scale: float, mechanism: Mechanism) -> Tensor:
+        settings = {"holdout": 0.0, "seed": seed} | training
+        if settings.get("checkpoint") is not None:  # a file for each
+            path = checks.as_path("checkpoint", settings["checkpoint"])
+            settings["checkpoint"] = path.with_name(f"{path.stem}-{scale!r}{path.suffix}")
+        generator = make_generator()
+        fit(generator, rest, EntropicLoss.matched(mechanism), **settings)
         x = generator.sample(POINTS, seed=seed).double()
         return report_log_likelihood(x, heldout, mechanism).cpu()
 
-    scales = [checks.positive("scales", scale) for scale in scales]
-    return largest_allowed_scale(scales, torch.stack([judge(s) for s in scales]), level=level)
+    judged = [judge(*pair) for pair in zip(scales, channels, strict=True)]
+    return largest_allowed_scale(scales, torch.stack(judged), level=level)
+
+
+def _ascending(scales: Any) -> tuple[float, ...]:
+    found = tuple(checks.positive(f"scales[{k}]", scale) for k, scale in enumerate(scales))
+    if len(found) < 2 or any(a >= b for a, b in pairwise(found)):
+        raise ValueError(f"scales must be at least two, ascending, got {list(found)}")
+    return found
 
 
 def _standard_errors(difference: np.ndarray) -> float:

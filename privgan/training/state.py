@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from privgan.files import load_tensors, save_tensors
+from privgan import checks
+from privgan.files import load_tensors, reading, save_tensors
 from privgan.generators import Generator
+from privgan.generators.saved import check_weights
 
 FORMAT = "privgan checkpoint 2"
 COLUMNS = [  # of a history, with an entry a step
@@ -53,7 +55,7 @@ class History:
 
 def diverged(step: int, fault: object) -> FloatingPointError:
     """The error that says at which step a training blew up, and what to do about it."""
-    return FloatingPointError(f"training diverged at step {step}: {fault}. Lower lr, or raise reg")
+    return FloatingPointError(f"training diverged at step {step}: {fault}. Lower lr")
 
 
 class State:
@@ -112,7 +114,7 @@ class State:
 
     def save(self, path: Path, identity: Mapping[str, Any]) -> None:
         """Write all of it to ``path``; FloatingPointError if a weight is not finite."""
-        if not all(p.isfinite().all() for p in self.generator.parameters()):
+        if not _finite(self.generator.state_dict()):
             raise diverged(self.step - 1, "the generator's weights are not finite")
         history = vars(self.history).copy()
         tensors = {f"history {k}": torch.tensor(history.pop(k), dtype=t) for k, t in COLUMNS}
@@ -122,8 +124,7 @@ class State:
             tensors |= {f"{name} {k}": v for k, v in module.state_dict().items()}
         if self.best is not None:
             tensors |= {f"best {k}": v for k, v in self.best[1].items()}
-        packed = self.optimizer.state_dict()
-        for index, slots in packed["state"].items():
+        for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer {index} {k}": torch.as_tensor(v) for k, v in slots.items()}
         about = {
             "identity": identity,
@@ -131,46 +132,60 @@ class State:
             "started": self.started,
             "history": history,
             "best": self.best and self.best[0],
-            "groups": packed["param_groups"],
         }
         save_tensors(path, FORMAT, about, tensors, "checkpoint")
 
     def resume(self, path: Path, identity: Mapping[str, Any], steps: int) -> None:
         """Take up the state in ``path``, if it is there and belongs to ``identity``.
 
-        Raises ValueError for a file that is damaged or belongs to another training.
+        Raises ValueError for a file that is damaged or belongs to another training; the state is
+        then as it was.
         """
         if not path.exists():
             return
         about, tensors = load_tensors(path, FORMAT, "checkpoint")
-        _compare(path, about["identity"], dict(identity), about["step"])
-
-        def part(name: str) -> dict[str, Tensor]:
-            return {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + " ")}
-
-        for name, module in self._modules():
-            weights = part(name)
-            if not all(v.isfinite().all() for v in weights.values()):
-                raise ValueError(f"checkpoint {path} holds weights that are not finite; delete it")
-            module.load_state_dict(weights)
-        if about["best"] is not None:
-            device = next(self.generator.parameters()).device
-            self.best = about["best"], {k: v.to(device) for k, v in part("best").items()}
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in part("optimizer").items():
-            index, _, name = key.partition(" ")
-            slots.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": slots, "param_groups": about["groups"]})
-        for name, column in part("history").items():
-            setattr(self.history, name, column.tolist())
-        for name in ("nll", "information"):
-            setattr(self.history, name, [tuple(pair) for pair in about["history"][name]])
-        films = [(int(step), rows.tolist()) for step, rows in part("snapshot").items()]
-        self.history.snapshots = sorted(films)
-        self.history.seconds = about["history"]["seconds"]
-        self.step, self.started = about["step"], about["started"]
+        with reading(path, f"checkpoint {path} cannot be read"):
+            fault = _difference(about["identity"], dict(identity), about["step"])
+        if fault:
+            raise ValueError(f"checkpoint {path} belongs to another training: {fault}")
+        with reading(path, f"checkpoint {path} cannot be read"):
+            kept = _Kept(about, tensors)
+            self._check(kept)
+        if not all(map(_finite, (*kept.modules.values(), kept.best))):
+            raise ValueError(f"checkpoint {path} holds weights that are not finite; delete it")
+        self._take_up(kept)
         if steps > (before := about["identity"]["steps"]):
             self.started = before
+
+    def _check(self, kept: "_Kept") -> None:
+        """Raise ValueError unless all that was kept can take its place here."""
+        if kept.modules.keys() != dict(self._modules()).keys():
+            raise ValueError("it has no average of the weights where there should be one")
+        for name, module in self._modules():
+            check_weights(module.state_dict(), kept.modules[name])
+        if kept.nll is not None:
+            check_weights(self.generator.state_dict(), kept.best)
+        parameters = dict(enumerate(self.generator.parameters()))
+        like: dict[str, Tensor] = {}
+        for index in {int(key.partition(" ")[0]) for key in kept.optimizer}:
+            like |= {f"{index} {slot}": parameters[index] for slot in ("exp_avg", "exp_avg_sq")}
+            like |= {f"{index} step": torch.zeros(())}
+        check_weights(like, kept.optimizer)
+
+    def _take_up(self, kept: "_Kept") -> None:
+        for name, module in self._modules():
+            module.load_state_dict(kept.modules[name])
+        if kept.nll is not None:
+            device = next(self.generator.parameters()).device
+            self.best = kept.nll, {k: v.to(device) for k, v in kept.best.items()}
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in kept.optimizer.items():
+            index, _, slot = key.partition(" ")
+            slots.setdefault(int(index), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        vars(self.history).update(kept.history)
+        self.step, self.started = kept.step, kept.started
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
         yield "generator", self.generator
@@ -178,8 +193,38 @@ class State:
             yield "average", self.average
 
 
-def _compare(path: Path, theirs: dict[str, Any], ours: dict[str, Any], step: int) -> None:
-    """Raise ValueError, naming what differs, unless ``ours`` may go on where ``theirs`` stopped."""
+class _Kept:
+    """What a checkpoint holds, in the types that it should have: ValueError if it has not."""
+
+    def __init__(self, about: Mapping[str, Any], tensors: Mapping[str, Tensor]):
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            part, _, name = key.partition(" ")
+            parts.setdefault(part, {})[name] = value
+        columns, films = parts.pop("history", {}), parts.pop("snapshot", {})
+        self.optimizer, self.best = parts.pop("optimizer", {}), parts.pop("best", {})
+        self.modules = parts
+        self.step, self.started = (checks.integer(k, about[k]) for k in ("step", "started"))
+        self.nll = None if about["best"] is None else float(about["best"])
+        if not 0 <= self.started <= self.step <= about["identity"]["steps"]:
+            raise ValueError(f"its step is {self.step}, of a leg that began at {self.started}")
+        check_weights({k: torch.zeros(self.step, dtype=t) for k, t in COLUMNS}, columns)
+        said = about["history"]
+        self.history = {name: columns[name].tolist() for name, _ in COLUMNS} | {
+            "snapshots": sorted((int(step), rows.tolist()) for step, rows in films.items()),
+            "seconds": float(said["seconds"]),
+        }
+        for name in ("nll", "information"):
+            pairs = ((checks.integer(name, step), float(value)) for step, value in said[name])
+            self.history[name] = list(pairs)
+
+
+def _finite(weights: Mapping[str, Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in weights.values())
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any], step: int) -> str:
+    """What differs, and what to do; empty if ``ours`` may go on where ``theirs`` stopped."""
     more = ours.get("steps", 0) > theirs.get("steps", 0) == step
     for name, own in ours.items():
         if name == "steps" and more:  # done, and to be gone on with
@@ -191,7 +236,5 @@ def _compare(path: Path, theirs: dict[str, Any], ours: dict[str, Any], step: int
             if name == "steps" and own > theirs.get(name, 0):
                 cure = f"finish its own steps first, or {cure}"
             said = [v["says"] if isinstance(v, dict) else v for v in (theirs.get(name), own)]
-            raise ValueError(
-                f"checkpoint {path} belongs to another training: its {name} is {said[0]!r}, here "
-                f"it is {said[1]!r}; {cure}"
-            )
+            return f"its {name} is {said[0]!r}, here it is {said[1]!r}; {cure}"
+    return ""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +18,8 @@ from privgan.streams import ambient, stream
 from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
+FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
+LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 
@@ -37,12 +40,14 @@ class Training:
     anneal: float = 1.0
     average: float = 0.0
     keep_best: bool = False
-    snapshots: tuple[int, ...] = ()
+    snapshots: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         checks.instance("loss", self.loss, Loss)
         if self.mechanism is None:
             self._set("mechanism", self.loss.mechanism)
+        else:
+            checks.instance("mechanism", self.mechanism, Mechanism)
         for name in ("steps", "batch_size"):
             self._set(name, checks.positive_int(name, getattr(self, name)))
         if self.generated is not None:
@@ -52,8 +57,9 @@ class Training:
             self._set(name, checks.positive(name, getattr(self, name)))
         for name in ("holdout", "average"):
             self._set(name, checks.fraction(name, getattr(self, name)))
-        snapshots = (checks.positive_int("snapshots", step) for step in self.snapshots)
-        self._set("snapshots", tuple(snapshots))
+        for name in ("even", "keep_best"):
+            self._set(name, checks.flag(name, getattr(self, name)))
+        self._set("snapshots", checks.positive_ints("snapshots", self.snapshots))
         if self.anneal != 1.0:
             self.loss.heated(self.anneal)  # refuses now, if it cannot
 
@@ -92,14 +98,14 @@ class Trainer:
     unit: float
     unchecked: bool
     state: State
-    pending: list[tuple[Tensor, Solved]]
+    pending: list[tuple[Tensor, Tensor, Solved]]
 
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
     ):
         self.training, self.device = training, device
         self.generator = generator.to(device)
-        like = checks.as_float_tensor("the generator's weights", next(generator.parameters()))
+        like = next(generator.parameters())
         kept_out = 0
         if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
             kept_out = max(1, round(training.holdout * len(reports)))
@@ -118,13 +124,21 @@ class Trainer:
 
         # Costs compare x with y, so what both have in common only costs digits.
         shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        self.origin = torch.where(shiftable, reports.mean(0, dtype=torch.float64), 0.0).to(reports)
+        middle = winsorised(some_rows(reports))[0].to(reports)  # which one outlier does not move
+        self.origin = torch.where(shiftable, middle, 0.0)
         self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
+        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+            raise ValueError(
+                f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
+            )
         # Last of all that may fail: a generator that was refused is as it was.
-        generator.settle(*(v.to(reports.dtype) for v in _location(training, reports)))
+        centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
+        if not (centre.isfinite().all() and spread.isfinite().all()):
+            raise ValueError("reports are so large that their spread overflows; rescale them")
+        generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
         optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
         self.state = State(generator, optimizer, History(device=str(device)), average)
@@ -140,13 +154,16 @@ class Trainer:
             latents = stream(training.seed, "latents", at)
             x, a = self.generator.batch(training.points, latents, even=training.even)
             made = (loss.forward(x) - self.origin).to(y.dtype)
-            solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+            try:
+                solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+            except ValueError as error:
+                raise self._fault(made.detach(), y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
-        self.pending.append((solved.value.detach(), solved))
+        self.pending.append((solved.value.detach(), _far(made.detach(), y), solved))
         if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
             self.read()
         return solved
@@ -162,12 +179,14 @@ class Trainer:
         return self.reports[self.order[place * size : (place + 1) * size]]
 
     def read(self) -> None:
-        """Enter what happened since into the history; FloatingPointError if a loss was infinite."""
+        """Enter what happened since into the history; FloatingPointError if it was divergence."""
         history = self.state.history
-        for value, solved in self.pending:
+        for value, far, solved in self.pending:
             number = value.item()
             if not math.isfinite(number):
                 raise diverged(len(history), f"the loss is {number}")
+            if not solved.converged and far:
+                raise diverged(len(history), LEFT)
             history.loss.append(number)
             history.error.append(solved.error)
             history.n_iter.append(solved.n_iter)
@@ -184,7 +203,19 @@ class Trainer:
             self.generator.load_state_dict(self.state.judged.state_dict())
         if self.state.best is not None:
             self.generator.load_state_dict(self.state.best[1])
+        if not all(p.isfinite().all() for p in self.generator.parameters()):
+            raise diverged(self.state.step - 1, "the generator's weights are not finite")
         self.generator.eval()
+
+    def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
+        """What a step's refusal to be solved comes from: the step size, or what was handed over."""
+        step = self.state.step
+        if not made.isfinite().all():
+            fault = "the generator's records are not finite"
+            return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
+        if step and _far(made, y):
+            return diverged(step, LEFT)
+        return ValueError(f"step {step}: {error}")
 
     def _left(self) -> float:
         """The part of this leg that is still to be gone, 1 at its first step."""
@@ -199,6 +230,31 @@ class Trainer:
         return self.training.loss.heated(self.training.anneal**hotter)
 
 
+def check_weights(generator: Generator) -> None:
+    """Raise ValueError or TypeError unless ``generator`` has weights, of one type, to train."""
+    weights = list(generator.parameters())
+    if not any(p.requires_grad for p in weights):
+        cure = ": all are frozen; call generator.requires_grad_(True)" if weights else ""
+        raise ValueError(f"the generator has no weights to train{cure}")
+    for weight in weights:
+        checks.as_float_tensor("the generator's weights", weight)
+        if weight.dtype != weights[0].dtype:
+            kinds = f"{weights[0].dtype} and {weight.dtype}"
+            raise TypeError(
+                f"the generator's weights are of {kinds}; call generator.float() or .double()"
+            )
+    if any(v.is_inference() for v in (*weights, *generator.buffers())):
+        raise ValueError(
+            "the generator was made under torch.inference_mode, which rules out training; make it "
+            "outside"
+        )
+
+
+def _far(made: Tensor, y: Tensor) -> Tensor:
+    """Whether some of the points lie where no report is, by far; not read back from a device."""
+    return made.abs().amax() > FAR * y.abs().amax()
+
+
 def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
     """Centre and spread of the records' columns, (d,), by their mechanism, else by the cost's."""
     if training.mechanism is not None:
@@ -210,9 +266,9 @@ def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
 
 def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
     """Reports in the network's precision, unless rounding would move them by what could matter."""
-    if reports.dtype == dtype:
-        return reports
     narrow = reports.to(dtype)
-    checks.check_finite("reports", narrow, "row")  # casting may have overflowed
+    checks.check_finite("reports", narrow, "row")  # shifting or casting may have overflowed
+    if narrow.dtype == reports.dtype:
+        return reports
     moved = (narrow.to(reports) - reports).abs().amax(0)
     return narrow if (moved <= ROUNDING * reports.std(0, correction=0)).all() else reports

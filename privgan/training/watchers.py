@@ -117,7 +117,7 @@ class Convergence:
                     f"after {history.n_iter[step]} iterations, short of the loss's tolerance; "
                     "gradients are biased. Raise the loss's max_iter or tol",
                     RuntimeWarning,
-                    stacklevel=3,
+                    stacklevel=4,  # of who called fit, through what restores torch's switches
                 )
         self.seen = len(history)
 

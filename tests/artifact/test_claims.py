@@ -1,8 +1,10 @@
 import json
 
 import pytest
+import torch
 
-from privgan.artifact.claims import Claim, record, verdict
+from privgan._version import __version__
+from privgan.artifact.claims import Claim, claims_table, machine, record, verdict
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,25 @@ def test_record_keeps_claims_numbers_and_the_machine(tmp_path):
 def test_on_stand_in_data_a_failure_is_reported_and_not_raised(monkeypatch):
     monkeypatch.setenv("PRIVGAN_STAND_IN", "scikit-learn digits")
     assert verdict([Claim("bad", "p", 2.0, high=1.0)]).startswith("FAIL  bad")
+
+
+def test_the_table_says_which_version_made_the_numbers(tmp_path):
+    about = {"stand_in": None, "seconds": 61.7}
+    for name, version in (("new", __version__), ("old", "0.0.1")):
+        record(tmp_path / f"{name}.json", [Claim("c", "p", 0.5, high=1.0)])
+        content = json.loads((tmp_path / f"{name}.json").read_text())
+        (tmp_path / f"{name}.json").write_text(json.dumps(content | about | {"privgan": version}))
+    new, old = claims_table(tmp_path, ["new", "old"]).splitlines()[2:]
+    assert new.split() == ["new", "c", "p", "0.5", "<=", "1", "PASS", "62", __version__]
+    assert old.endswith("0.0.1, older")
+    markdown = claims_table(tmp_path, ["new"], markdown=True)
+    assert f"| new | c | p | 0.5 | <= 1 | PASS | 62 | {__version__} |" in markdown
+
+
+def test_the_machine_is_the_one_it_runs_on():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        assert machine()["threads"] == before + 1
+    finally:
+        torch.set_num_threads(before)

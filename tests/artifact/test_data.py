@@ -173,7 +173,7 @@ def test_a_damaged_file_is_an_error_and_stays(tiny_mnist):
 def test_a_wrong_download_is_never_kept(tiny_mnist, monkeypatch):
     folder, _ = tiny_mnist
     monkeypatch.setattr(data, "MNIST_SHA256", dict.fromkeys(data.MNIST_SHA256, "0" * 64))
-    with pytest.raises(data.DataUnavailable):
+    with pytest.raises(data.DataUnavailable, match="what came has another SHA-256 and was not"):
         data.mnist("train")
     assert list(folder.iterdir()) == []
 
@@ -185,6 +185,24 @@ def test_offline_says_where_it_looked_and_how_to_fill_it(tiny_mnist, monkeypatch
         data.mnist("train")
     assert str(folder) in str(caught.value)
     assert "PRIVGAN_DATA_DIR" in str(caught.value)
+
+
+def test_a_tilde_is_the_home_folder(tiny_mnist, monkeypatch):
+    folder, _ = tiny_mnist
+    monkeypatch.setenv("HOME", str(folder.parent.parent))
+    monkeypatch.setenv("PRIVGAN_DATA_DIR", "~/data")
+    assert data.data_dir() == folder.parent
+    data.mnist("train")
+    assert folder.exists()
+
+
+def test_without_a_folder_named_the_users_cache_is_searched(tiny_mnist, monkeypatch, tmp_path):
+    monkeypatch.delenv("PRIVGAN_DATA_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "MNIST_MIRRORS", data.MNIST_MIRRORS[:1])
+    with pytest.raises(data.DataUnavailable) as caught:
+        data.mnist("train")
+    assert f"not in {tmp_path / 'cache' / 'privgan' / 'mnist'} and could" in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_written_is_not_mistaken_for_no_network(tiny_mnist):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from privgan.artifact import data, metrics
 
@@ -15,6 +16,31 @@ def test_w2_of_a_translation_is_its_length():
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     assert metrics.w2(x, x + torch.tensor([3.0, 4.0, 0.0])) == pytest.approx(5.0, rel=1e-6)
     assert metrics.w2(x.numpy(), x.numpy()) == 0.0
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_w2_is_exact_at_any_scale(size):
+    """POT's own tolerance is absolute: at 1e-9 it would pair points that lie far apart."""
+    g = torch.Generator().manual_seed(0)
+    x, y = (torch.randn((60, 2), generator=g, dtype=torch.float64) for _ in range(2))
+    rows, columns = linear_sum_assignment(torch.cdist(x, y).square())
+    best = (x[rows] - y[columns]).square().sum(1).mean().sqrt().item()
+    assert metrics.w2(size * x, size * y) == pytest.approx(size * best, rel=1e-12)
+
+
+def test_w2_between_samples_far_apart_pairs_them_as_if_they_were_near():
+    x, y = sample(60, 2, 0), sample(60, 2, 1)
+    far = y + 1e6
+    apart = (x.mean(0) - far.mean(0)).square().sum().item()
+    near = metrics.w2(x - x.mean(0), y - y.mean(0)) ** 2
+    assert metrics.w2(x, far) ** 2 - apart == pytest.approx(near, rel=1e-2)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 784])
+def test_w2_of_timestamps_is_their_shift(dim):
+    g = torch.Generator().manual_seed(0)
+    x = 1.7e9 + torch.randn((30, dim), generator=g, dtype=torch.float64)
+    assert metrics.w2(x, x + 5.0) == pytest.approx(5 * dim**0.5, rel=1e-6)
 
 
 def test_w2_draws_are_the_distances_of_the_pieces():
@@ -58,6 +84,73 @@ def test_frechet_agrees_with_the_matrix_square_root():
     assert metrics.frechet(u, v) == pytest.approx(expected.item(), rel=1e-4)
     with pytest.raises(ValueError, match="covariances need 2"):
         metrics.frechet(u[:1], v)
+
+
+def sample(n, d, seed):
+    return torch.randn((n, d), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("n", "d"), [(40, 3), (5, 20)], ids=["full rank", "singular"])
+@pytest.mark.parametrize("place", [0.0, 1e9])
+def test_frechet_has_closed_forms(n, d, place):
+    u = place + sample(n, d, 0).mul(2**20).round().div(2**20)
+    spread = u.var(0).sum().item()
+    own = u - place
+    assert metrics.frechet(u, u) == 0.0
+    assert metrics.frechet(u, u.flip(0)) < 1e-13 * spread
+    assert metrics.frechet(u, u + 8.0) == pytest.approx(64.0 * d, rel=1e-9)
+    wider = spread / 4 + own.mean(0).square().sum().item() / 4
+    assert metrics.frechet(u, place + 1.5 * own) == pytest.approx(wider, rel=1e-6)
+    # A millionth wider: a part in 1e12 of either trace, which a difference of traces would lose.
+    if place == 0.0:
+        wider = (spread + own.mean(0).square().sum().item()) * 1e-12
+        assert metrics.frechet(u, (1 + 1e-6) * u) == pytest.approx(wider, rel=1e-3)
+
+
+def test_frechet_of_samples_in_planes_at_right_angles_is_the_sum_of_their_spreads():
+    u, v = sample(10, 4, 0), sample(12, 4, 1)
+    u[:, 2:], v[:, :2] = 1.0, 2.0
+    apart = (u.mean(0) - v.mean(0)).square().sum()
+    expected = (u.var(0).sum() + v.var(0).sum() + apart).item()
+    assert metrics.frechet(u, v) == pytest.approx(expected, rel=1e-12)
+
+
+def test_precision_and_recall_on_a_line():
+    real = torch.tensor([0.0, 1.0, 3.0, 7.0])[:, None]  # to the nearest: 1, 1, 2 and 4
+    generated = torch.tensor([-1.1, -1.0, 5.0, 11.0, 11.1])[:, None]
+    precision, _ = metrics.precision_recall(real, generated, k=1)
+    assert precision == 3 / 5
+    _, recall = metrics.precision_recall(generated, real, k=1)
+    assert recall == 3 / 5
+    second, _ = metrics.precision_recall(real, generated, k=2)  # 3, 2, 3 and 6
+    assert second == 1.0
+
+
+def test_precision_of_repeated_points_is_that_of_the_definition(monkeypatch):
+    real, generated = sample(30, 20, 0).round(), sample(40, 20, 1).round()
+    real[5:15] = real[0]  # so that some radius is zero
+    generated[:10] = real[0]
+
+    def share(x, own):
+        radius = [sorted((p - q).square().sum() for q in own)[2] for p in own]
+        inside = [
+            any((p - q).square().sum() <= r for q, r in zip(own, radius, strict=True)) for p in x
+        ]
+        return sum(inside) / len(x)
+
+    expected = share(generated, real), share(real, generated)
+    assert metrics.precision_recall(real, generated, k=2) == expected
+    monkeypatch.setattr(metrics, "BLOCK", 7 * 40)  # a few rows at a time
+    assert metrics.precision_recall(real, generated, k=2) == expected
+
+
+@pytest.mark.parametrize("place", [0.0, 1e9])
+def test_precision_of_the_sample_itself_is_one(place):
+    x = place + sample(50, 3, 0)
+    assert metrics.precision_recall(x, x.flip(0)) == (1.0, 1.0)
+    near = place + 1e-3 * sample(50, 3, 1)
+    far = place + 1e-3 * sample(50, 3, 2) + 1e3
+    assert metrics.precision_recall(torch.cat([near, far]), far) == pytest.approx((1.0, 0.5), 0.1)
 
 
 def test_precision_is_of_the_generated_and_recall_of_the_real():

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -68,3 +70,35 @@ def test_what_it_is_not_for_is_refused():
         npmle.nonparametric_mle(torch.randn(9, 2), pg.EuclideanLaplace(0.3), AXES)
     with pytest.raises(ValueError, match="3 columns and 2 axes"):
         npmle.nonparametric_mle(torch.randn(9, 3), pg.Gaussian(0.3), AXES)
+
+
+def test_a_weight_of_zero_in_the_start_stays_zero_and_is_as_if_the_point_were_not_there():
+    y, mech = reports(pg.Gaussian(0.4)), pg.Gaussian(0.4)
+    start = npmle.nonparametric_mle(y, mech, AXES, iterations=1)
+    start.logits.data.reshape(7, 5)[5:] = -math.inf
+    found = npmle.nonparametric_mle(y, mech, AXES, iterations=30, start=start)
+    assert (found.weights.reshape(7, 5)[5:] == 0).all()
+    less = npmle.nonparametric_mle(y, mech, (AXES[0][:5], AXES[1]), iterations=1)
+    less.logits.data[:] = start.logits.data[:25]
+    less = npmle.nonparametric_mle(y, mech, (AXES[0][:5], AXES[1]), iterations=30, start=less)
+    assert torch.allclose(found.weights[:25], less.weights, atol=1e-12)
+
+
+def test_a_report_that_cannot_be_is_named():
+    y, mech = torch.tensor([[0.0, 0.1], [50.0, 0.0]]), pg.Gaussian(0.1)
+    start = npmle.nonparametric_mle(y, mech, AXES, iterations=1)
+    start.logits.data.reshape(7, 5)[1:] = -math.inf  # all far to the left
+    with pytest.raises(ValueError, match=r"reports row 1 has density zero on all .* start has"):
+        npmle.nonparametric_mle(y, mech, AXES, start=start)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_reports_far_from_the_origin_in_float32_are_computed_in_float64(dtype):
+    """At 1e4 a float32 has three digits after the point: what they say is not lost further."""
+    y = (reports(pg.Gaussian(0.4)) * 2**9).round() / 2**9
+    axes = [(axis.double() * 2**9).round() / 2**9 for axis in AXES]
+    near = npmle.nonparametric_mle(y, pg.Gaussian(0.4), axes, iterations=50)
+    moved = [(v + 2.0**13).to(dtype) for v in (y, *axes)]
+    far = npmle.nonparametric_mle(moved[0], pg.Gaussian(0.4), moved[1:], iterations=50)
+    assert torch.allclose(far.weights.double(), near.weights, atol=1e-6)
+    assert far.points.dtype == dtype

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import ot
 import pytest
@@ -232,3 +233,36 @@ def test_sorting_solves_the_assignment_on_a_line():
     cost = (x[:, None] - y[None, :]) ** 2
     rows, columns = linear_sum_assignment(cost)
     assert oracles.sorted_transport(x, y) == pytest.approx(cost[rows, columns].mean())
+
+
+@pytest.mark.parametrize("ratio", [1e-9, 1e-3, 1.0, 1e3, 1e6, 1e9])
+def test_closed_forms_keep_their_digits_at_any_regularisation(ratio):
+    """Against 60 digits, where the difference of two large numbers costs nothing."""
+    with mpmath.workdps(60):
+        s, reg = mpmath.mpf(3), mpmath.mpf(ratio)
+        c = mpmath.sqrt(s + reg**2 / 16) - reg / 4
+        less = -2 * c + reg / 2 * mpmath.log1p(2 * c / reg)
+        exact = float(4 + less)
+        away = float(1 / (1 + mpmath.exp(reg)) / 2)
+    found = oracles.gaussian_entropic_value(np.array([[1.0]]), np.array([[3.0]]), ratio)
+    assert found == pytest.approx(exact, rel=1e-14)
+    assert oracles.two_point_plan(ratio, 1.0)[0, 1] == pytest.approx(away, rel=1e-14)
+    kept = oracles.linear_gaussian_information(np.array([1.0 + 2**-40]), 2.0)
+    assert kept == pytest.approx(0.5 * 2**-40, rel=1e-11)
+    assert oracles.matched_bias(ratio, ratio**0.5, 1) == pytest.approx(
+        ratio * oracles.matched_bias(1.0, 1.0, 1), rel=1e-12
+    )
+
+
+def test_w2_between_nearly_equal_gaussians_keeps_its_digits():
+    a = covariance(4, 2)
+    assert oracles.gaussian_w2(a, a * (1 + 1e-9) ** 2) == pytest.approx(
+        1e-9 * np.sqrt(np.trace(a)), rel=1e-5
+    )
+
+
+def test_a_report_that_never_came_does_not_matter_even_an_impossible_one():
+    channel = np.array([[0.7, 0.3, 0.0], [0.2, 0.8, 0.0]])
+    with_it = oracles.maximum_likelihood(channel, np.array([0.4, 0.6, 0.0]))
+    without = oracles.maximum_likelihood(channel[:, :2], np.array([0.4, 0.6]))
+    assert np.allclose(with_it, without, atol=1e-12)

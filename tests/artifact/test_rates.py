@@ -1,3 +1,4 @@
+import pickle
 from functools import partial
 
 import pytest
@@ -17,7 +18,7 @@ REPEATS = {20: 4, 40: 3}
 def test_values_do_not_depend_on_jobs_or_folder_and_are_looked_up_again(tmp_path):
     alone = rates.sampled_losses(LOSS, RAW, REPORTS, REPEATS, jobs=1)
     kept = rates.sampled_losses(LOSS, RAW, REPORTS, REPEATS, jobs=2, checkpoint_dir=str(tmp_path))
-    files = sorted(tmp_path.rglob("output.pkl"))
+    files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) == 7
     dates = [path.stat().st_mtime_ns for path in files]
     more = REPEATS | {40: 5}
@@ -51,6 +52,19 @@ def test_another_loss_meets_the_same_reports_and_is_kept_apart(tmp_path):
     assert not torch.equal(*values)
 
 
+def test_every_draw_is_its_own_across_sizes_repetitions_and_sides():
+    seen = []
+
+    class Spy(contrast.ExactLoss):
+        def solve(self, x, y, a=None):
+            seen.extend([x, y])
+            return super().solve(x, y, a)
+
+    rates.sampled_losses(Spy(SquaredL2()), RAW, RAW, {10: 2, 20: 2}, jobs=1)
+    numbers = torch.cat(seen).flatten()
+    assert len(numbers) == len(numbers.unique()) == 2 * 2 * (2 * 10 + 2 * 20)
+
+
 def test_reports_have_noise_of_their_own():
     x, y = RAW(5000, seed=3), REPORTS(5000, seed=3)
     assert torch.equal(y, REPORTS(5000, seed=3))
@@ -79,3 +93,44 @@ def test_rate_of_a_known_power_and_its_interval():
     assert str(exact) == "-1.00 (-1.00 to -1.00)"
     with pytest.raises(ValueError, match="two"):
         rates.rate({100: torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("errors", "message"),
+    [
+        ([1.0, 0.0], r"errors\[30\] is 0 at index 1"),
+        ([1.0, float("nan")], r"errors\[30\] has 1 non-finite entry, the first at index \[1\]"),
+        ([], r"errors\[30\] has shape \(0,\)"),
+        ([[1.0]], r"errors\[30\] has shape \(1, 1\)"),
+    ],
+)
+def test_errors_without_a_logarithm_are_named(errors, message):
+    with pytest.raises(ValueError, match=message):
+        rates.rate({10: torch.ones(3), 30: torch.tensor(errors)})
+
+
+def test_a_stored_value_is_checked_and_never_executed(tmp_path):
+    def measured():
+        return rates.sampled_losses(
+            LOSS, RAW, REPORTS, {5: 1}, jobs=1, checkpoint_dir=str(tmp_path)
+        )
+
+    own = measured()
+    (path,) = tmp_path.iterdir()
+    intact = path.read_bytes()
+    for place in (-1, -8):
+        damaged = bytearray(intact)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged"):
+            measured()
+
+    class Planted:
+        def __reduce__(self):
+            return print, ("executed",)
+
+    path.write_bytes(pickle.dumps(Planted()))
+    with pytest.raises(ValueError, match="is damaged or another file"):
+        measured()
+    path.write_bytes(intact)
+    assert torch.equal(measured()[5], own[5])

@@ -32,6 +32,21 @@ def test_the_seed_decides_everything_and_global_state_is_untouched():
     assert not torch.equal(first(x), other(x))
 
 
+def test_the_first_weights_are_the_seeds_and_rows_come_in_random_order(classifier):
+    x, labels = DIGITS.pixels[:100], DIGITS.labels[:100]  # one batch: their order does not matter
+    first, other = (referee.fit_classifier(x, labels, epochs=1, seed=seed) for seed in (0, 1))
+    assert (first.head.weight - other.head.weight).abs().max() > 0.1
+    by_class = DIGITS.labels.argsort()
+    sorted_rows = referee.fit_classifier(
+        DIGITS.pixels[by_class], DIGITS.labels[by_class], epochs=20
+    )
+    shuffled, own = (
+        referee.accuracy(c, UNSEEN.pixels, UNSEEN.labels) for c in (sorted_rows, classifier)
+    )
+    assert shuffled == pytest.approx(own, abs=0.05)
+    assert not classifier.training
+
+
 def test_features_are_what_the_head_sees(classifier):
     features = classifier.features(UNSEEN.pixels)
     assert features.shape == (len(UNSEEN.pixels), 64)
@@ -41,5 +56,30 @@ def test_features_are_what_the_head_sees(classifier):
 def test_images_must_be_square_and_labelled():
     with pytest.raises(ValueError, match=r"x has shape \(4, 3\)"):
         referee.fit_classifier(torch.zeros(4, 3), torch.zeros(4).long())
-    with pytest.raises(ValueError, match=r"labels \(3,\)"):
-        referee.fit_classifier(torch.zeros(4, 4), torch.zeros(3).long())
+    four = torch.zeros(4, 4)
+    with pytest.raises(ValueError, match=r"labels has shape \(3,\) .* each of 4 images"):
+        referee.fit_classifier(four, torch.zeros(3).long())
+    with pytest.raises(ValueError, match=r"labels .*dtype torch.float32"):
+        referee.fit_classifier(four, torch.zeros(4))
+    with pytest.raises(ValueError, match="labels row 2 is no class number from 0 to 9"):
+        referee.fit_classifier(four, torch.tensor([0, 9, 10, 3]))
+
+
+def test_what_it_is_asked_about_is_checked(classifier):
+    x = UNSEEN.pixels[:50]
+    assert torch.equal(classifier.features(x.double().numpy()), classifier.features(x))
+    assert torch.equal(classifier.predict(x.double()), classifier.predict(x))
+    with pytest.raises(ValueError, match="x has 49 columns; images of side 8"):
+        classifier.predict(x[:, :49])
+    with pytest.raises(ValueError, match=r"labels has shape \(1,\)"):
+        referee.accuracy(classifier, x, UNSEEN.labels[:1])
+
+
+def test_noise_in_training_helps_to_read_noisy_images(classifier):
+    pixels, labels = UNSEEN.pixels.repeat(4, 1), UNSEEN.labels.repeat(4)
+    g = torch.Generator().manual_seed(0)
+    noisy = pixels + 0.6 * torch.randn(pixels.shape, generator=g)
+    taught = referee.fit_classifier(DIGITS.pixels, DIGITS.labels, epochs=20, noise=0.6)
+    assert referee.accuracy(taught, noisy, labels) > 0.05 + referee.accuracy(
+        classifier, noisy, labels
+    )

@@ -20,6 +20,7 @@ rate = 1.0
 steps = 10
 rates = [0.5]
 weights = {"fine": 0.1}
+masses = {0.5: 1.0}
 corners = [[0, 0], [0, 1.5]]
 extra = []
 dataset = "mnist"
@@ -173,44 +174,61 @@ def test_runs_into_two_folders_share_no_checkpoints(project):
     assert len(printed) == 2
 
 
-def test_a_kill_among_the_moves_leaves_no_picture_beside_another_runs_numbers(project, monkeypatch):
-    into = project / "figures"
-    new = {"toy.png": "new", "toy_more.pdf": "new", "toy.json": "new", "toy.ipynb": "new"}
-    moves = 0
-
-    def killed_at(k):
-        def replace(source, target):
-            nonlocal moves
-            if moves == k:
-                raise KeyboardInterrupt
-            moves += 1
-            os.rename(source, target)
-
-        return replace
-
-    for k in range(len(new) + 1):
-        moves = 0
-        for folder, word in ((into, "old"), (stage := into / ".toy.stage", "new")):
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in new:
-                (folder / name).write_text(word)
-        monkeypatch.setattr(runner.os, "replace", killed_at(k))
-        if k < len(new):
-            with pytest.raises(KeyboardInterrupt):
-                runner._publish(stage, into, "toy")
-        else:
-            runner._publish(stage, into, "toy")
-        there = {p.name: p.read_text() for p in into.glob("toy*")}
-        numbers = [there[name] for name in ("toy.json", "toy.ipynb") if name in there]
-        assert all(word == "new" for word in numbers)
-        assert not numbers or there.items() >= (new.items() - {("toy.ipynb", "new")})
-    assert there == new
+def test_what_a_killed_run_had_made_comes_to_its_place_before_the_next_begins(project):
+    """Killed among the moves: the next run ends them, and fails on its own account."""
+    figures = run(project)
+    made = {path.name: path.read_bytes() for path in figures.iterdir()}
+    stamp = project / "build" / "paper-toy.stamp"
+    sealed = figures / ".toy.made"
+    sealed.mkdir()
+    for name in ("toy.json", "toy.ipynb"):  # the picture has moved
+        os.replace(figures / name, sealed / name)
+    with pytest.raises(ValueError, match=r"a run was killed while it moved toy into .* repeat it"):
+        runner.summary(["toy"], "paper", figures)
+    template(project, "assert False")
+    with pytest.raises(SystemExit, match="toy failed"):
+        run(project)
+    assert {path.name: path.read_bytes() for path in figures.glob("toy.[jp]*")} == {
+        name: content for name, content in made.items() if name != "toy.ipynb"
+    }
+    assert (figures / "toy.ipynb").read_bytes() == made["toy.ipynb"]
+    assert not sealed.exists()
+    assert not stamp.exists()
 
 
-def test_a_long_temporary_folder_gives_way_to_a_short_one(project, monkeypatch):
+def test_a_notebook_without_numbers_is_told_so(project):
+    template(project, "pass")
+    with pytest.raises(ValueError, match=r"toy recorded no numbers; .* toy\.json"):
+        run(project)
+
+
+def test_an_unknown_notebook_is_named(project):
+    with pytest.raises(ValueError, match=r"there is no notebook 'toys' in .*; there are "):
+        runner.run("toys", "paper", project / "figures", {})
+
+
+def test_any_folder_will_do(project, monkeypatch):
+    odd = project / "a space {braces} #1 ~"
+    odd.mkdir()
+    os.rename(project / "notebooks", odd / "notebooks")
+    monkeypatch.setattr(runner, "NOTEBOOKS", odd / "notebooks")
+    monkeypatch.setattr(runner, "SCALES", odd / "notebooks" / "scales.yaml")
+    runner.run("toy", "paper", odd / "figures", {})
+    assert (odd / "figures" / "toy.ipynb").exists()
+
+
+def test_a_tilde_is_the_home_folder(project, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(project / "home"))
+    monkeypatch.setattr(sys, "argv", ["run", "run", "toy", "--into", "~/figures"])
+    runner.main()
+    assert (project / "home" / "figures" / "toy.ipynb").exists()
+
+
+def test_a_long_temporary_folder_gives_way_and_jupyters_own_need_not_be_there(project, monkeypatch):
     deep = project / ("a" * 60) / ("b" * 60)
     deep.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(project / "notebooks" / "toy.ipynb" / "none"))
     assert (run(project) / "toy.json").exists()
     assert list(deep.iterdir()) == []
 
@@ -236,6 +254,7 @@ def test_a_long_temporary_folder_gives_way_to_a_short_one(project, monkeypatch):
             r"'weights\[fine\]' is '1e-3', a str; .*1\.0e-3",
             {"weights": {"fine": "1e-3"}},
         ),
+        (TypeError, "'a key of masses' is '1e-3', a str", {"masses": {"1e-3": 0.5}}),
         (TypeError, r"'corners\[1\]\[0\]' is '1e0', a str", {"corners": [[0, 1], ["1e0", 2.0]]}),
         (TypeError, r"'extra\[0\]' is '1e-3', a str \(in YAML", {"extra": ["1e-3"]}),
         (
@@ -338,20 +357,29 @@ def test_kernels_get_an_absolute_data_folder(project, monkeypatch):
 
 
 def test_a_run_with_ones_own_parameters_is_not_stamped_as_the_real_one(project):
-    run(project, rate=1.5)
+    stamp = project / "build" / "paper-toy.stamp"
     runner.run("toy", "paper", project / "elsewhere", {})
-    assert not (project / "build" / "paper-toy.stamp").exists()
+    assert not stamp.exists()
+    figures = run(project)
+    assert "toy" in runner.summary(["toy"], "paper", figures)
+    run(project, rate=1.5)
+    assert not stamp.exists()  # what it stood for is no longer there
+    with pytest.raises(ValueError, match="toy not made at paper scale yet"):
+        runner.summary(["toy"], "paper", figures)
 
 
 @pytest.mark.parametrize(
     ("message", "change"),
     [
         ("unknown key 'papr'", {"papr": {"steps": 20}}),
+        ("data is 'mnits'; it must be mnist or left out", {"data": "mnits"}),
+        ("paper is 5; it must be a mapping of parameters", {"paper": 5}),
+        ("scales.yaml / toy is 3; it must be a mapping of data, paper, stand_in", 3),
         ("'out_dir' is set by the runner", {"out_dir": "/tmp"}),
     ],
 )
 def test_plans_and_overrides_are_checked(project, message, change):
-    overrides = change if "out_dir" in change else {}
+    overrides = change if change == {"out_dir": "/tmp"} else {}
     if not overrides:
         plan(project, change)
     with pytest.raises(ValueError, match=message):

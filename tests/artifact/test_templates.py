@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import privgan
-from privgan.artifact.run import check_parameters, template_parameters
+from privgan.artifact.parameters import check_parameters, template_parameters
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted(

@@ -133,11 +133,11 @@ def test_a_batch_of_atoms_is_all_of_them_with_their_weights():
     ("categories", "error", "message"),
     [
         (slice(0, 2), TypeError, "categories must be a sequence of slices"),
-        ([3], TypeError, "categories must be a slice"),
-        ([slice(3, 6)], ValueError, r"categories holds slice\(3, 6, None\)"),
+        ([3], TypeError, r"categories\[0\] must be a slice"),
+        ([slice(3, 6)], ValueError, r"categories\[0\] is slice\(3, 6, None\)"),
         ([slice(2, 3)], ValueError, "at least two"),
-        ([slice(None, 2)], ValueError, "categories holds slice"),
-        ([slice(0, 4, 2)], ValueError, "categories holds slice"),
+        ([slice(None, 2)], ValueError, r"categories\[0\] is slice"),
+        ([slice(0, 4, 2)], ValueError, r"categories\[0\] is slice"),
         ([slice(0, 3), slice(2, 5)], ValueError, "overlaps another block"),
     ],
 )
@@ -151,3 +151,35 @@ def test_bad_atoms_are_named():
         pg.Atoms(torch.ones(3))
     with pytest.raises(ValueError, match="points has 1 non-finite row"):
         pg.Atoms(torch.tensor([[0.0], [torch.inf]]))
+
+
+def test_units_of_another_shape_are_refused():
+    for model in (pg.MLP(2, 3), pg.Linear(2, 3)):
+        with pytest.raises(ValueError, match=r"spread has shape \(1,\); .* need \(3,\)"):
+            model.settle(torch.zeros(3), torch.ones(1))
+        with pytest.raises(ValueError, match=r"centre has shape \(3, 1\)"):
+            model.settle(torch.zeros(3, 1), torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "settings"),
+    [
+        (ValueError, r"hidden\[1\] must be at least 1, got -1", {"hidden": (64, -1)}),
+        (TypeError, r"hidden\[0\] must be an integer, got '6'", {"hidden": "64"}),
+        (
+            TypeError,
+            r"hidden must be a sequence of integers, got 64; .*\(hidden,\)",
+            {"hidden": 64},
+        ),
+        (TypeError, r"bounds must be \(low, high\)", {"bounds": 1.0}),
+        (TypeError, r"bounds\[1\] must be a number, got 'x'", {"bounds": (0.0, "x")}),
+        (ValueError, "low < high", {"bounds": (0.0, float("inf"))}),
+        (TypeError, "norm must be True or False", {"norm": "yes"}),
+        (TypeError, "seed must be an integer", {"seed": None}),
+        (ValueError, "basis has shape", {"basis": torch.ones(5)}),
+        (TypeError, r"categories\[1\] must be a slice", {"categories": [slice(0, 2), 3]}),
+    ],
+)
+def test_settings_in_lists_are_checked(error, message, settings):
+    with pytest.raises(error, match=message):
+        pg.MLP(2, 5, **settings)

@@ -53,7 +53,23 @@ class Mine(pg.generators.Generator):
         return self.last(self.net(z))
 
 
+class Free(Mine):
+    """Somebody's own, with any arguments."""
+
+    def __init__(self, latent_dim, *widths, out_dim, **more):
+        super().__init__(latent_dim, out_dim, width=widths[0])
+        self.widths, self.more = widths, more
+
+
+class Wrapped(pg.MLP):
+    def __init__(self, latent_dim, **settings):
+        super().__init__(latent_dim, 3, **settings)
+        self.settings = settings
+
+
 MODELS = {
+    "free": lambda: Free(2, 4, 5, out_dim=3, name="mine", seen=None),
+    "wrapped": lambda: Wrapped(2, hidden=(4,), bounds=(0.0, 1.0)),
     "linear": lambda: pg.Linear(2, 3),
     "mlp": lambda: pg.MLP(2, 3, hidden=(8, 4), bounds=(-1.0, 2.0)),
     "settled": settled,
@@ -117,6 +133,31 @@ def test_a_generator_that_forgets_its_arguments_says_which(tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("held", [torch.tanh, torch.nn.Tanh(), torch.nn.Tanh, lambda z: z])
+def test_a_generator_that_holds_what_no_file_can_says_so_and_how_to_keep_it(tmp_path, held):
+    class Holding(Mine):
+        def __init__(self, act):
+            super().__init__(2, 2, width=3)
+            self.act = act
+
+    with pytest.raises(TypeError, match=r"cannot be written down; .* or keep its weights alone"):
+        Holding(held).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_class_that_a_notebook_defines_again_is_the_newest(tmp_path):
+    def cell():
+        class Cell(Mine):
+            pass
+
+        return Cell
+
+    old = cell()
+    old(2, 3, width=7).save(tmp_path / "model")
+    new = cell()
+    assert type(pg.load(tmp_path / "model")) is new
+
+
 def test_a_class_that_is_not_known_here_is_named(tmp_path):
     Mine(2, 3, width=7).save(tmp_path / "model")
     script = "import sys, privgan as pg\npg.load(sys.argv[1])"
@@ -159,3 +200,25 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         pg.load(tmp_path / "t")
     pg.MLP(2, 3).save(tmp_path / "m")
     assert load_tensors(tmp_path / "m", FORMAT, "generator")[0]["generator"]["object"] == "MLP"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latent_dim": 10**6, "out_dim": 10**6},
+        {"latent_dim": 10**300},
+        {"hidden": [10**5] * 100},
+        {"hidden": [1] * 10_000},
+        {"latent_dim": 3},
+        {"colour": 3},
+        {"categories": [{"slice": ["x", 2, None]}]},
+    ],
+)
+def test_a_file_that_asks_for_another_network_than_its_weights_is_refused(tmp_path, change):
+    pg.MLP(2, 3, hidden=(8,)).save(tmp_path / "model")
+    about, tensors = load_tensors(tmp_path / "model", FORMAT, "generator")
+    about["generator"]["arguments"].update(change)
+    save_tensors(tmp_path / "model", FORMAT, about, tensors, "generator")
+    with pytest.raises(ValueError, match=r"generator .*model cannot be read") as caught:
+        pg.load(tmp_path / "model")
+    assert len(str(caught.value)) < 600

@@ -78,10 +78,10 @@ def test_the_first_row_outside_is_named():
     with pytest.raises(
         ValueError,
         match=r"x has 2 rows outside Box\(0.0, 1.0, dim=2\), the first at "
-        r"row 1 \(column 1\): 1.5.*clip=True",
+        r"row 1 \(column 1\); .*clip=True",
     ):
         pg.Box(0.0, 1.0, dim=2).check(x)
-    with pytest.raises(ValueError, match=r"x has 1 row outside Ball.* at row 2: distance 2;"):
+    with pytest.raises(ValueError, match=r"x has 1 row outside Ball.* at row 2;"):
         pg.Ball(1.9, dim=2).check(x)
     with pytest.raises(ValueError, match=r"raw has 2 columns and Box.* has 3; they must agree"):
         pg.Box(0.0, 1.0, dim=3).check(x, "raw")

@@ -112,7 +112,7 @@ GOOD = torch.eye(3)
         (
             lambda m: m.privatize(torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0]])),
             ValueError,
-            r"x has 1 rows that are not one category, the first at row 1: \[0.5, 0.5, 0\]",
+            r"x has 1 rows that are not one category, the first at row 1; a record is",
         ),
         (lambda m: m.privatize(torch.ones(1, 3)), ValueError, "not one category"),
         (lambda m: m.privatize(torch.zeros(1, 3)), ValueError, "not one category"),
@@ -121,8 +121,12 @@ GOOD = torch.eye(3)
         (lambda m: m.privatize(GOOD * torch.nan), ValueError, "non-finite"),
         (lambda m: m.epsilon(sensitivity=1.0), ValueError, "leave sensitivity out"),
         (lambda m: m.epsilon(delta=1.0), ValueError, r"delta must lie in \(0, 1\)"),
-        (lambda m: m.log_density(2 * GOOD, GOOD), ValueError, r"x\[0\] is \[2, 0, 0\], not prob"),
-        (lambda m: m.log_density(GOOD, 2 * GOOD), ValueError, r"y\[0\] is .*rows of bits"),
+        (
+            lambda m: m.log_density(2 * GOOD, GOOD),
+            ValueError,
+            r"not probabilities, the first at row 0",
+        ),
+        (lambda m: m.log_density(GOOD, 2 * GOOD), ValueError, r"not bits, the first at row 0"),
         (lambda m: pg.RandomizedResponse(3, 1 / 3), ValueError, "keep must exceed 1/k"),
         (lambda m: pg.RandomizedResponse(1, 0.9), ValueError, "k must be at least 2"),
         (lambda m: pg.RandomizedResponse(3, 1.0), ValueError, r"keep must lie in \(0, 1\)"),
@@ -141,9 +145,9 @@ GOOD = torch.eye(3)
         (
             lambda m: one_hot([0, 3, 1], 3),
             ValueError,
-            r"labels\[1\] is 3, outside the alph",
+            r"labels\[1\] is outside the alph",
         ),
-        (lambda m: one_hot([0, -1], 3), ValueError, r"labels\[1\] is -1"),
+        (lambda m: one_hot([0, -1], 3), ValueError, r"labels\[1\] is outside"),
         (lambda m: one_hot([0.0], 3), TypeError, "categories are integers"),
     ],
 )

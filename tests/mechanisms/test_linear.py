@@ -93,7 +93,7 @@ def test_matrices_are_told_apart_by_name():
         (
             lambda: pg.LinearMap(np.eye(2), ball(2)).privatize(torch.ones(1, 3)),
             ValueError,
-            "x has 3 columns and the matrix has 2",
+            "x has 3 columns and LinearMap.* has 2",
         ),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_mixed_table_is_learned_with_its_dependence():
         return torch.stack([t[t[:, c] == 1][:, :2].mean(0) for c in (2, 3, 4)])
 
     assert (means(made) - means(raw)).abs().max() < 0.12
-    assert (means(reports) - means(raw)).abs().max() > 0.05  # what the reports themselves say
+    assert (means(reports) - means(raw)).abs().max() > 0.04  # what the reports themselves say
 
 
 @pytest.mark.parametrize(

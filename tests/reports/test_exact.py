@@ -3,7 +3,9 @@
 import inspect
 import math
 import sys
+from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from scipy import stats
 
 import privgan as pg
 from privgan.artifact import data
-from privgan.mechanisms import gaussian_epsilon
-from privgan.reports.exact import GridNoise, Spent
+from privgan.mechanisms import Budget, gaussian_epsilon
+from privgan.reports.exact import GridNoise, Spent, _ones
 
 DELTA = 1e-5
 BOXES = [pg.Box(0.0, 1.0, dim=1), pg.Box((-3.0, 0.0), (5.0, 0.5)), pg.Box(0.0, 1.0, dim=50)]
@@ -97,6 +99,77 @@ def test_categories_keep_their_chances():
     assert stats.chisquare(counts, 3000 * expected[0].exp().numpy()).pvalue > 1e-6
 
 
+@pytest.mark.parametrize("chance", [0.5, 1 / 3, 2.0**-70, 5e-324, 1 - 2.0**-53])
+@pytest.mark.parametrize("short", [0, 1, 3])
+def test_a_bit_is_one_exactly_below_its_chance(monkeypatch, chance, short):
+    """Uniform digits agree with the chance's for some words, and lie beside them in the next."""
+    numerator, denominator = chance.as_integer_ratio()
+    words = []
+    for _ in range(4):
+        word, numerator = divmod(numerator << 64, denominator)
+        words.append(word)
+    last = [max(words[short] - 1, 0), words[short], min(words[short] + 1, 2**64 - 1)]
+    drawn = iter([[word] * 3 for word in words[:short]] + [last])
+    spent = []
+
+    def urandom(size):
+        spent.append(size)
+        digits = next(drawn, [0] * 3)
+        return np.array(digits, np.uint64).tobytes()[:size]
+
+    monkeypatch.setattr("privgan.reports.exact.os.urandom", urandom)
+    bits = _ones(chance, 3)
+    value = [sum(w << (64 * (short - k)) for k, w in enumerate([*words[:short], e])) for e in last]
+    # Below, equal in what was drawn so far (zeros follow), above.
+    scale = 2 ** (64 * (short + 1))
+    expected = [Fraction(v, scale) < Fraction(chance) for v in value]
+    if numerator == 0 or short < 3:
+        assert bits.tolist() == expected
+    assert spent[0] == 24
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("epsilon", [1e-3, 1.0, 20.0])
+def test_bits_are_released_at_their_own_chances_and_price(symmetric, epsilon):
+    mechanism = pg.UnaryEncoding.calibrate(epsilon=epsilon, k=3, symmetric=symmetric)
+    x = torch.eye(3)[torch.zeros(4000, dtype=torch.long)]
+    reports = pg.release(x, mechanism)
+    ones = reports.values.sum(0).tolist()
+    for count, chance in zip(ones, (mechanism.keep, mechanism.flip, mechanism.flip), strict=True):
+        assert stats.binomtest(int(count), 4000, chance).pvalue > 1e-6
+    keep, flip = Fraction(mechanism.keep), Fraction(mechanism.flip)
+    ratio = keep * (1 - flip) / ((1 - keep) * flip)
+    exact = mpmath.log(mpmath.mpf(ratio.numerator) / ratio.denominator)
+    assert exact <= reports.epsilon <= exact + 4e-12
+
+
+def test_bits_of_one_release_are_their_own():
+    mechanism = pg.UnaryEncoding(6, 0.5, 0.25)
+    values = pg.release(torch.eye(6).repeat(500, 1), mechanism).values
+    flips = values[torch.eye(6).repeat(500, 1) == 0].reshape(3000, 5).numpy()
+    together = np.corrcoef(flips.T) - np.eye(5)
+    assert abs(together).max() < 0.1
+    again = pg.release(torch.eye(6).repeat(500, 1), mechanism).values
+    assert not torch.equal(values, again)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_several_reports_of_a_record_compose(times):
+    box = BOXES[1]
+    x = records(box)
+    laplace = pg.release(x, pg.Laplace(2.0, bounds=box), times=times)
+    assert laplace.times == times
+    assert len(laplace) == 4 * times
+    assert laplace.epsilon == pytest.approx(times * pg.Laplace(2.0, bounds=box).epsilon(), rel=1e-5)
+    gaussian = pg.Gaussian(2.0, bounds=box)
+    tight = Budget(mu=times**0.5 * gaussian.budget().mu).epsilon(DELTA)
+    released = pg.release(x, gaussian, delta=DELTA, times=times).epsilon
+    assert tight < released < tight * (1 + 1e-5)
+    narrow = pg.release(x, pg.Laplace(1e-4, bounds=box), times=times).values
+    assert torch.allclose(narrow, x.double().repeat(times, 1), atol=0.01)
+    assert len({tuple(row) for row in narrow.tolist()}) == 4 * times
+
+
 def mixed():
     gaussian = pg.Gaussian.calibrate(epsilon=1.0, delta=DELTA, bounds=pg.Ball(1.0, dim=2))
     category = pg.RandomizedResponse.calibrate(epsilon=1.0, k=4)
@@ -166,6 +239,7 @@ BOUNDED = pg.Laplace(1.0, bounds=BOXES[0])
             "no exact sampler",
             {"mechanism": pg.EuclideanLaplace(1.0, bounds=BOXES[0])},
         ),
+        (ValueError, "times must be at least 1", {"times": 0}),
         (TypeError, "mechanism must be a Mechanism", {"mechanism": None}),
         (TypeError, "x has dtype int64", {"x": torch.zeros(1, 1, dtype=torch.int64)}),
     ],

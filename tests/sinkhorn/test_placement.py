@@ -8,6 +8,7 @@ from privgan.sinkhorn import (
     Cost,
     Euclidean,
     SquaredL2,
+    _problem,
     _replay,
     costs,
     solve,
@@ -93,8 +94,9 @@ def test_a_batch_is_solved_as_ever(device, cost, look):
         assert [float(t) for t in r.certificate] == [r.error, r.n_iter]
         values.append(r.value.detach())
         gradients.append(points.grad)
-    assert torch.equal(*values)
-    assert torch.equal(*gradients)
+    # Nearly: what checks has another tolerance for the iteration, less what rounding may add.
+    assert torch.allclose(*values, rtol=1e-5)
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
 
 
 @on_each
@@ -120,19 +122,23 @@ def test_solves_in_between_disturb_neither_results_nor_plans(device):
     assert torch.equal(solve_samples(x, y, L1(), 0.1, a, b, tol=1e-5).value, first.value)
 
 
-def test_l1_gradients_in_rows_are_the_whole(monkeypatch):
+@pytest.mark.parametrize(("cost", "p"), [(L1(), 1.0), (Euclidean(), 2.0)], ids=repr)
+def test_gradients_in_rows_are_the_whole(monkeypatch, cost, p):
     """What a GPU without Triton does."""
     x, y, *_ = problem("cpu", d=20, dtype=F64)
+    y[:5] = x[:5]
     plan = torch.rand((40, 30), dtype=F64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(costs, "SIGNS", 1500)  # two rows at a time
-    assert torch.allclose(costs._signed_sums(x, y, plan), L1().gradient(x, y, plan))
-    assert torch.allclose(costs._signed_sums(y, x, plan.T), L1().gradient(y, x, plan.T))
+    monkeypatch.setattr(costs, "HELD", 1500)  # two rows at a time
+    distance = cost.matrix(x, y)
+    assert torch.allclose(costs._in_rows(x, y, plan, p, distance), cost.gradient(x, y, plan))
+    turned = costs._in_rows(y, x, plan.T.contiguous(), p, distance.T.contiguous())
+    assert torch.allclose(turned, cost.gradient(y, x, plan.T))
 
 
 def test_a_plan_is_formed_in_rows(monkeypatch):
     x, y, a, b = problem("cpu")
     whole = solve_samples(x, y, L1(), 0.1, a, b).plan()
-    monkeypatch.setattr(solver, "TILE", 70)
+    monkeypatch.setattr(_problem, "TILE", 70)
     assert torch.equal(solve_samples(x, y, L1(), 0.1, a, b).plan(), whole)
 
 

@@ -202,7 +202,7 @@ def bad_calls():
         lambda: solve_samples(x, torch.ones(4, 3).double(), ok, 1),
     )
     yield "is empty", lambda: solve_samples(x[:0], y, ok, 1.0)
-    yield r"a\[2\] is -0.2", lambda: solve_samples(x, y, ok, 1.0, negative)
+    yield r"a\[2\] is negative", lambda: solve_samples(x, y, ok, 1.0, negative)
     yield "a sums to 4", lambda: solve_samples(x, y, ok, 1.0, torch.ones(4, dtype=F64))
     yield (
         "b has shape",

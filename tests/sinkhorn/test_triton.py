@@ -30,7 +30,7 @@ def problem(device, n, m, d, std=0.3):
 
 def results(steps, psi):
     phi, log_q = steps(psi)
-    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1), True)
+    grad_x, grad_y = steps.gradients(Solution(phi, psi, 0.0, 1, psi), True)
     return {"start": steps.start(), "phi": phi, "log_q": log_q, "x": grad_x, "y": grad_y}
 
 
@@ -187,23 +187,31 @@ def test_the_certificate_holds_in_float64(on, cost, std):
 
 
 def front_door(device, cost):
-    """Largest relative differences between a streamed value and gradients and float64's."""
+    """Largest relative differences between a streamed value and gradients and float64's; and how
+    many half-steps the loops took."""
     x, y, a, b = problem(device, 90, 70, 2)
-    found = []
-    with patch("privgan.sinkhorn.solver.CompiledHalfSteps", TritonHalfSteps):
+    found, taken, call = [], [], TritonHalfSteps.__call__
+    counted = lambda steps, psi: taken.append(1) or call(steps, psi)  # noqa: E731
+    with (
+        patch("privgan.sinkhorn._prepare.CompiledHalfSteps", TritonHalfSteps),
+        patch.object(TritonHalfSteps, "fits", lambda x, _: x.dtype == torch.float32),
+        patch.object(TritonHalfSteps, "__call__", counted),
+    ):
         for points, backend in (((x, y), "streaming"), ((x.double(), y.double()), "dense")):
             x, y = (t.clone().requires_grad_() for t in points)
             weights = a.to(x.dtype), b.to(x.dtype)
-            r = solve_samples(x, y, cost, 0.3, *weights, tol=1e-5, backend=backend)
+            r = solve_samples(x, y, cost, 0.3, *weights, tol=1e-4, backend=backend)
             r.value.backward()
             found.append([r.value.detach().double(), x.grad.double(), y.grad.double()])
     pairs = zip(*found, strict=True)
-    return [((s - t).abs().max() / t.abs().max()).item() for s, t in pairs]
+    return [((s - t).abs().max() / t.abs().max()).item() for s, t in pairs], len(taken)
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=repr)
 def test_value_and_gradients_through_the_front_door(on, cost):
-    assert max(on(front_door, cost)) < 1e-4
+    differences, taken = on(front_door, cost)
+    assert max(differences) < 1e-3
+    assert taken > 1
 
 
 @given(st.integers(1, 5000), st.integers(1, 10_000), st.sampled_from([1, 16]), st.integers(1, 132))

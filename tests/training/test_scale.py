@@ -97,7 +97,7 @@ def test_equal_likelihoods_are_flat():
     [
         (ValueError, "at least two, ascending", (1.0,), np.zeros((1, 5))),
         (ValueError, "at least two, ascending", (2.0, 1.0), np.zeros((2, 5))),
-        (ValueError, "scales must be positive", (0.0, 1.0), np.zeros((2, 5))),
+        (ValueError, r"scales\[0\] must be positive", (0.0, 1.0), np.zeros((2, 5))),
         (ValueError, r"shape \(3, 5\); it is \(2 scales", (1.0, 2.0), np.zeros((3, 5))),
         (ValueError, "not finite at scale 2", (1.0, 2.0), np.array([[0.0, 0], [0, -np.inf]])),
     ],

@@ -210,3 +210,60 @@ def test_a_checkpoint_that_cannot_be_written_names_its_path(tmp_path):
     blocked.write_text("")
     with pytest.raises(OSError, match=r"cannot write checkpoint .*run\.pt"):
         fit(model(), checkpoint=blocked / "run.pt")
+
+
+def changed(path, tensors=None, **change):
+    """The checkpoint with other content, and a SHA-256 that fits."""
+    about, held = load_tensors(path, FORMAT, "checkpoint")
+    held = {k: v for k, v in (held | (tensors or {})).items() if v is not None}
+    save_tensors(path, FORMAT, about | change, held, "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "change"),
+    [
+        ({"generator net.0.bias": torch.zeros(3)}, {}),
+        ({"generator net.0.bias": None}, {}),
+        ({"generator net.0.bias": torch.zeros(16, dtype=torch.int64)}, {}),
+        ({"generator more": torch.zeros(3)}, {}),
+        ({"anything else": torch.zeros(3)}, {}),
+        ({"optimizer 0 exp_avg": torch.zeros(3)}, {}),
+        ({"optimizer 0 exp_avg": None}, {}),
+        ({"optimizer 99 exp_avg": torch.zeros(3)}, {}),
+        ({"optimizer x exp_avg": torch.zeros(3)}, {}),
+        ({"history loss": torch.zeros(3)}, {}),
+        ({"history loss": None}, {}),
+        ({"history __class__": torch.zeros(12)}, {}),
+        ({}, {"step": 13}),
+        ({}, {"step": 1.5}),
+        ({}, {"started": -1}),
+        ({}, {"best": 1.0}),
+        ({}, {"best": "x"}),
+        ({}, {"history": None}),
+        ({}, {"history": {"nll": [[1]], "information": [], "seconds": 0.0}}),
+        ({}, {"identity": None}),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_and_nothing_is_taken_up(
+    tmp_path, tensors, change
+):
+    path, untouched = tmp_path / "run.pt", model()
+    fit(model(), checkpoint=path)
+    changed(path, tensors, **change)
+    with pytest.raises(ValueError, match=r"checkpoint .*run\.pt cannot be read"):
+        fit(untouched, checkpoint=path)
+    assert torch.equal(weights(untouched), weights(model()))
+
+
+def test_settings_that_are_no_parameters_are_part_of_the_identity(tmp_path):
+    class Bent(pg.MLP):
+        def __init__(self, bend):
+            super().__init__(2, 2, hidden=(4,))
+            self.bend = bend
+
+        def forward(self, z):
+            return self.bend(super().forward(z))
+
+    fit(Bent(torch.tanh), checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="belongs to another training: its generator"):
+        fit(Bent(torch.sin), checkpoint=tmp_path / "run.pt")

@@ -1,0 +1,54 @@
+"""Which reports a mechanism can have made: a file's values must be among them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from privgan.mechanisms import (
+    Blocks,
+    LinearMap,
+    Mechanism,
+    Piecewise,
+    Product,
+    RandomizedResponse,
+    SquareWave,
+    UnaryEncoding,
+)
+
+
+def check_possible(mechanism: Mechanism, values: Tensor) -> None:
+    """Raise ValueError unless ``mechanism`` can have made every row of ``values`` (m, d')."""
+    d = values.shape[1]
+    expected = d if mechanism.dim is None else mechanism.report_dim(mechanism.dim)
+    if d != expected:
+        raise ValueError(f"values has {d} columns, but {mechanism!r} reports {expected}")
+    impossible = _impossible(mechanism, values)
+    if impossible.any():
+        count, row = int(impossible.sum()), int(impossible.nonzero()[0])
+        raise ValueError(
+            f"values has {count} row{'' if count == 1 else 's'} that {mechanism!r} cannot have "
+            f"reported, the first at row {row}"
+        )
+
+
+def _impossible(mechanism: Mechanism, y: Tensor) -> Tensor:
+    """Which rows of ``y`` no record gives, (m,). A subclass may report what its parent does not."""
+    kind = type(mechanism)
+    if kind in (RandomizedResponse, UnaryEncoding):
+        possible = ((y == 0) | (y == 1)).all(1)
+        return ~(possible & (y.sum(1) == 1)) if kind is RandomizedResponse else ~possible
+    if kind in (Piecewise, SquareWave):
+        height = torch.as_tensor(mechanism._log_normaliser(y))
+        return height == -math.inf
+    if isinstance(mechanism, LinearMap):
+        return _impossible(mechanism.mechanism, y)
+    if isinstance(mechanism, Product):
+        parts = zip(mechanism.reports, mechanism.blocks, strict=True)
+        return torch.stack([_impossible(m, y[:, s]) for s, (_, m) in parts]).any(0)
+    if isinstance(mechanism, Blocks):
+        impossible = torch.ones(len(y), dtype=torch.bool, device=y.device)  # of no block
+        for rows, s, m in mechanism.split(y):
+            impossible[rows] = _impossible(m, y[rows][:, s])
+        return impossible
+    return torch.zeros(len(y), dtype=torch.bool, device=y.device)
