@@ -27,6 +27,7 @@ SIGNIFICANCE = 1e-4  # p-values below it refute the sampler
 CONFIDENCE = 1 - SIGNIFICANCE  # of each certified lower bound
 # For each record, reports held against the density: along lines, which takes a while, and counted.
 FIT_REPORTS, COUNTED = 2000, 20_000
+FIT_NUMBERS, FEWEST = 2**17, 160  # numbers in reports along lines, of which wide ones are fewer
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -207,11 +208,12 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     for _, _, reports in categories:
         numbers[reports] = False
     p = []
-    n = COUNTED if categories else FIT_REPORTS
+    lines = max(FEWEST, min(FIT_REPORTS, FIT_NUMBERS // len(numbers)))
+    n = COUNTED if categories else lines
     for i, x in enumerate(records):
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
-            p.append(line_p_value(mechanism, x, y[:FIT_REPORTS], numbers))
+            p.append(line_p_value(mechanism, x, y[:lines], numbers))
         p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
     found = min(1.0, len(p) * min(p))
     return Finding(
