@@ -11,7 +11,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn import Cost
-from privgan.training.losses import EntropicLoss, Loss, Value
+from privgan.training.losses import EntropicLoss, Loss, Value, checked_weights
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ class ExactLoss(Loss):
 
     cost: Cost
 
+    def __post_init__(self) -> None:
+        checks.instance("cost", self.cost, Cost)
+
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
-        if a is None:
-            a = x.new_full((len(x),), 1.0 / len(x))
+        a = x.new_full((len(x),), 1.0 / len(x)) if a is None else checked_weights(a, x)
         value, converged = _ExactTransport.apply(x, y, a, self.cost)
         return Value(value, converged)
 
@@ -67,6 +69,8 @@ class _ExactTransport(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, cost: Cost) -> tuple[Tensor, bool]:
         with torch.no_grad():
             matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
+        if not np.isfinite(matrix).all():
+            raise ValueError("costs between x and y overflow; rescale the data")
         weights = a.detach().double().cpu().numpy()
         unit = float(abs(matrix).max()) or 1.0  # POT's tolerances are for costs of order one
         plan, log = ot.emd(

@@ -30,6 +30,8 @@ def w2(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
     # tolerances are absolute: it is shown costs of at most one.
     costs = cdist(*points, "sqeuclidean")
     largest = float(costs.max()) or 1.0
+    if not math.isfinite(largest):
+        raise ValueError("x and y lie too far apart: squared distances overflow; rescale both")
     costs /= largest
     plan = ot.emd(*(np.full(len(v), 1.0 / len(v)) for v in points), costs, numItermax=5_000_000)
     return math.sqrt(largest * (plan * costs).sum() / plan.sum())
@@ -55,6 +57,8 @@ def w2_floor(draw: Callable[..., Tensor], n: int, *, repeats: int = 3, seed: int
     draw: a sampler ``draw(n, seed=...)``, as in `privgan.artifact.data`.
     """
     repeats = checks.positive_int("repeats", repeats)
+    checks.function("draw", draw, "privgan.artifact.data.circle")
+    seed = checks.integer("seed", seed)
     pairs = range(seed, seed + 2 * repeats, 2)
     return sum(w2(draw(n, seed=s), draw(n, seed=s + 1)) for s in pairs) / repeats
 

@@ -62,7 +62,10 @@ class Audit:
         return all(finding.passed for finding in self.findings)
 
     def __getitem__(self, check: str) -> Finding:
-        return next(finding for finding in self.findings if finding.check == check)
+        named = {finding.check: finding for finding in self.findings}
+        if check not in named:
+            raise KeyError(f"no check {check!r} was made; those made are {', '.join(named)}")
+        return named[check]
 
     def describe(self) -> str:
         """Every finding in words, and what they amount to."""

@@ -19,6 +19,7 @@ from privgan.mechanisms import Mechanism
 SPREAD = 7.0  # lines reach sinh(7) = 548 typical spreads to either side, the middle densest
 STEPS = 256  # points to either side where the mass is,
 COARSE = 32  # and in each of two looks that find out where that is
+RARE = 1e-9  # a chance
 NEGLIGIBLE = 16.0  # nats below a line's highest density
 ENTRIES = 2**22  # numbers formed at once
 
@@ -39,10 +40,17 @@ def line_p_value(
 
     numbers = torch.ones(y.shape[1], dtype=torch.bool) if numbers is None else numbers
     moving = y[:, numbers]
-    if not y.isfinite().all() or len(moving.unique(dim=0)) < len(y):
-        return 0.0  # a continuous channel never repeats itself
+    if not y.isfinite().all():
+        return 0.0
+    away = (moving - moving.median(0).values).abs()
+    spread = float(away.median())
+    # A continuous channel repeats itself only as often as numbers so far from 0 lie close together.
+    close = torch.finfo(y.dtype).eps * moving.abs().amax(0) / away.median(0).values
+    close = close.nan_to_num(1.0).clamp(max=1.0)
+    repeats = len(y) - len(moving.unique(dim=0))
+    if spread == 0.0 or stats.poisson.sf(repeats - 1, len(y) ** 2 * float(close.min())) < RARE:
+        return 0.0
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
-    spread = float((moving - moving.median(0).values).abs().median())
     rng = np.random.default_rng(len(y))
     smallest = 1.0
     for k, family in enumerate(FAMILIES):

@@ -12,11 +12,12 @@ from torch import Tensor
 from privgan import checks
 from privgan.files import check_writable
 from privgan.generators import Generator
-from privgan.generators.base import in_mode, structure
+from privgan.generators.base import as_device, in_mode, structure
 from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
 from privgan.reports.collection import values_of
+from privgan.reports.possible import check_possible
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
@@ -158,13 +159,7 @@ def fit(
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found).item()
-    except (TypeError, RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"device {checks.shown(device)} cannot be used here: {said}") from None
-    return found
+    return as_device("device", device)
 
 
 def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
@@ -214,3 +209,4 @@ def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
                 f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
                 f"{error}; one-hot columns need a generator with categories=, or Atoms"
             ) from None
+        check_possible(loss.mechanism, reports, "reports")

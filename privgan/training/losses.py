@@ -106,6 +106,8 @@ class EntropicLoss(Loss):
 
     def __post_init__(self) -> None:
         checks.instance("cost", self.cost, Cost)
+        if self.mechanism is not None:
+            checks.instance("mechanism", self.mechanism, Mechanism)
         object.__setattr__(self, "reg", checks.positive("reg", self.reg))
         object.__setattr__(self, "tol", checks.positive("tol", self.tol))
         object.__setattr__(self, "max_iter", checks.positive_int("max_iter", self.max_iter))
@@ -152,6 +154,20 @@ class EntropicLoss(Loss):
         return replace(self, cost=cost, reg=reg)
 
 
+def checked_weights(a: Any, x: Tensor) -> Tensor:
+    """Weights of the points ``x`` (n, d), (n,), that `solve_samples` would take too."""
+    a = checks.as_float_tensor("a", a)
+    checks.check_same("a", a, "x", x)
+    if a.shape != (len(x),):
+        raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
+    checks.check_finite("a", a)
+    if (a < 0).any():
+        raise ValueError(f"a[{int((a < 0).nonzero()[0])}] is negative; weights must be >= 0")
+    if abs(excess := a.detach().double().sum().item() - 1) > 1e-4:
+        raise ValueError(f"a sums to {1 + excess:.6g}, not 1; pass a / a.sum()")
+    return a
+
+
 @dataclass(frozen=True)
 class Value:
     """A value and how well it was solved: ``error`` is the worst marginal error of its plans."""
@@ -178,12 +194,11 @@ class LikelihoodLoss(EntropicLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
-        if a is not None and a.shape != (len(x),):
-            raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
         scores = self.cost.matrix(x, y) / -self.reg
         if a is None:
             scores = scores - math.log(len(x))
         else:  # a weight of zero leaves its point out, and its logarithm's gradient with it
+            a = checked_weights(a, x)
             scores, a = scores[a > 0], a[a > 0]
             scores = scores + a.log()[:, None]
         return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)

@@ -239,7 +239,7 @@ def test_no_less_may_be_claimed_than_is_spent(tmp_path, mechanism, delta, times)
 
 def test_what_promises_nothing_can_claim_nothing(tmp_path):
     planted(tmp_path / "r.npz", mechanism=to_plain(pg.Laplace(1.0)), epsilon=9.0)
-    refused(tmp_path / "r.npz", "unbounded records have no epsilon")
+    refused(tmp_path / "r.npz", "epsilon is said to be 9, but .* has no bounds")
     gaussian = to_plain(pg.Gaussian(1.0, bounds=pg.Box(-2.0, 2.0, dim=2)))
     planted(tmp_path / "r.npz", mechanism=gaussian, epsilon=99.0)
     refused(tmp_path / "r.npz", "no epsilon at delta = 0")
