@@ -59,7 +59,9 @@ def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
         if unknown := settings.keys() - inspect.signature(fit).parameters.keys():
             raise TypeError(f"trainings[{name!r}] has {min(unknown)!r}, which fit does not take")
         checks.instance(f"the generator of {name!r}", settings.get("generator"), Generator)
-        taken: dict[Any, str] = {id(p): "generator's weights" for p in settings["generator"].parameters()}
+        taken: dict[Any, str] = {
+            id(p): "generator's weights" for p in settings["generator"].parameters()
+        }
         if settings.get("checkpoint") is not None:
             path = checks.as_path("checkpoint", settings["checkpoint"])
             taken[path.resolve()] = "checkpoint"
