@@ -58,7 +58,7 @@ class BandCost(Cost):
         return torch.zeros_like(x)
 
     def flat(self, d: int) -> Tensor:
-        return torch.ones(d, dtype=torch.bool)
+        return torch.ones(d, dtype=torch.bool, device="cpu")
 
     @property
     def T(self) -> Cost:

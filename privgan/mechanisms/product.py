@@ -10,17 +10,13 @@ from torch import Tensor
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.columns import ByColumns
 from privgan.sinkhorn import Cost
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BlockCost(Cost):
+class BlockCost(ByColumns):
     """Sum over blocks (columns, cost, reg) of cost(x[:, columns], y[:, columns]) / reg."""
-
-    blocks: tuple[tuple[slice, Cost, float], ...]
-
-    def __init__(self, blocks: Sequence[tuple[slice, Cost, float]]):
-        vars(self).update(blocks=tuple(blocks))
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
@@ -39,18 +35,6 @@ class BlockCost(Cost):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         parts = [cost.gradient(x[:, s], y[:, s], plan) / reg for s, cost, reg in self.blocks]
         return torch.cat(parts, 1)
-
-    def shiftable(self, d: int) -> Tensor:
-        found = super().shiftable(d)
-        for s, cost, _ in self.blocks:
-            found[s] = cost.shiftable(len(found[s]))
-        return found
-
-    def flat(self, d: int) -> Tensor:
-        found = super().flat(d)
-        for s, cost, _ in self.blocks:
-            found[s] = cost.flat(len(found[s]))
-        return found
 
     @property
     def T(self) -> Cost:

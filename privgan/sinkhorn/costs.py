@@ -64,7 +64,7 @@ class Cost(Value, ABC):
 
     def flat(self, d: int) -> Tensor:
         """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
-        return torch.zeros(d, dtype=torch.bool)
+        return torch.zeros(d, dtype=torch.bool, device="cpu")
 
     @property
     def T(self) -> "Cost":
