@@ -35,6 +35,7 @@ class BlocksCost(ByColumns):
     """
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        self._check(x, y)
         found, order = [], []
         for rows, (s, cost, reg) in by_number(y, self.blocks):
             found.append(cost.matrix(x[:, s], y[rows][:, s]) / reg)

@@ -26,6 +26,7 @@ from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens, one_of
 from privgan.sinkhorn import Cost
+from privgan.sinkhorn.costs import check_points
 from privgan.surroundings import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
@@ -45,6 +46,7 @@ class CategoryCost(Cost):
     miss: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        check_points(x, y)
         return -self._likelihood(x, y).log()
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ class BlockCost(ByColumns):
     """Sum over blocks (columns, cost, reg) of cost(x[:, columns], y[:, columns]) / reg."""
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        self._check(x, y)
         parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
         return sum(parts, x.new_zeros(()))
 
