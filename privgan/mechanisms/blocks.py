@@ -63,14 +63,16 @@ class Blocks(Mechanism):
     columns: tuple[slice, ...] = field(init=False)  # of a report: those of each mechanism
 
     def __init__(self, *mechanisms: Mechanism, dim: int | None = None):
-        for mechanism in mechanisms:
-            checks.instance("mechanisms", mechanism, Mechanism)
-        dims = {*(m.dim for m in mechanisms), dim} - {None}
+        if not mechanisms:
+            raise ValueError("Blocks needs at least one mechanism")
+        for k, mechanism in enumerate(mechanisms):
+            checks.instance(f"mechanisms[{k}]", mechanism, Mechanism)
+        given = None if dim is None else checks.positive_int("dim", dim)
+        dims = {d for d in (given, *(m.dim for m in mechanisms)) if d is not None}
         if len(dims) != 1:
-            raise ValueError(
-                f"the records of all mechanisms need one number of columns, not {dims}"
-            )
-        (dim,) = (checks.positive_int("dim", d) for d in dims)
+            said = f"these say {sorted(dims)}" if dims else "pass dim, for none of these says it"
+            raise ValueError(f"the records of all mechanisms need one number of columns; {said}")
+        (dim,) = dims
         columns, start = [], 0
         for mechanism in mechanisms:
             width = mechanism.report_dim(dim)

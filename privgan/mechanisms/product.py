@@ -86,12 +86,19 @@ class Product(Mechanism):
         ``(slice(0, 2), functools.partial(pg.Laplace.calibrate, bounds=box))``.
         """
         epsilon = checks.positive("epsilon", epsilon)
-        shares = [1.0] * len(blocks) if shares is None else [*shares]
+        if not blocks:
+            raise ValueError("a Product needs at least one block: (columns, calibrate)")
+        try:
+            shares = [1.0] * len(blocks) if shares is None else [*shares]
+        except TypeError:
+            got = checks.shown(shares)
+            raise TypeError(f"shares must be a number for each block, got {got}") from None
         if len(shares) != len(blocks):
             raise ValueError(f"shares has {len(shares)} numbers for {len(blocks)} blocks")
         shares = [checks.positive(f"shares[{k}]", share) for k, share in enumerate(shares)]
+        total = checks.positive("the sum of shares", sum(shares))
         # Rounded down by a few units, so that the sum of the parts never exceeds the whole.
-        unit = epsilon * (1 - 1e-15 * len(blocks)) / sum(shares)
+        unit = epsilon * (1 - 1e-15 * len(blocks)) / total
         made = []
         for k, (block, share) in enumerate(zip(blocks, shares, strict=True)):
             if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):
