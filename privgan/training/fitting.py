@@ -84,8 +84,7 @@ def fit(
     latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
     device when there is one. progress: a bar, on a terminal only.
 
-    checkpoint: a file to save to and to resume from (an empty name: none), bit-equal on one CPU
-    with as many threads; a
+    checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
     finished training is returned at once. To go on for more steps once it is done, ask for more
     ``steps`` with the same checkpoint and a generator built as before, untrained: the learning rate
     falls from ``lr`` again over those that are new.
@@ -122,8 +121,7 @@ def fit(
         snapshots=snapshots,
     )
     where, show = _device(device), checks.flag("progress", progress)
-    nowhere = checkpoint is None or checkpoint == ""
-    path = None if nowhere else checks.as_path("checkpoint", checkpoint)
+    path = None if checkpoint is None else checks.as_path("checkpoint", checkpoint)
     rows = values_of("reports", reports)
     check_weights(generator)
     _check_output(generator, loss, rows)

@@ -75,6 +75,12 @@ def test_budgets_add(first, second):
     assert mixed.epsilon(1e-5) == pytest.approx(first + gaussian_epsilon(1e-5, second))
 
 
+@given(st.floats(1e-6, 1e150))
+@settings(max_examples=50, deadline=None)
+def test_epsilon_of_hardly_any_noise_is_half_a_square(mu):
+    assert gaussian_epsilon(1e-5, 1e3 + mu) == pytest.approx((1e3 + mu) ** 2 / 2, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -94,6 +100,14 @@ def test_budgets_add(first, second):
         ),
         (lambda: gaussian_delta(-1.0, 1.0), ValueError, "epsilon must be positive"),
         (lambda: gaussian_delta(1.0, math.nan), ValueError, "mu must be positive"),
+        (lambda: gaussian_epsilon(1e-5, 1e200), ValueError, r"^mu is 1e\+200, .* add more noise$"),
+        (lambda: Budget(mu=1e200).epsilon(1e-5), ValueError, r"^mu is 1e\+200"),
+        (lambda: Budget(pure=-1), ValueError, "^pure must be at least 0 and finite, got -1.0$"),
+        (lambda: Budget(mu=math.nan), ValueError, "^mu must be at least 0 and finite, got nan$"),
+        (lambda: Budget(pure="1"), TypeError, "^pure must be a number, got '1'$"),
+        (lambda: Budget(pure=False), TypeError, "^pure must be a number, got False$"),
+        (lambda: Budget(mu=np.ones(2)), TypeError, "^mu must be a number, got a ndarray$"),
+        (lambda: 10**400 * Budget(1.0), ValueError, "^times must be finite"),
         (lambda: Budget(mu=1.0).epsilon(), ValueError, "no epsilon at delta = 0"),
         (
             lambda: Budget(pure=1.0).epsilon(1.5),

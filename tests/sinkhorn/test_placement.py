@@ -8,9 +8,9 @@ from privgan.sinkhorn import (
     Cost,
     Euclidean,
     SquaredL2,
+    _pairs,
     _problem,
     _replay,
-    costs,
     solve,
     solve_batch,
     solve_samples,
@@ -128,10 +128,10 @@ def test_gradients_in_rows_are_the_whole(monkeypatch, cost, p):
     x, y, *_ = problem("cpu", d=20, dtype=F64)
     y[:5] = x[:5]
     plan = torch.rand((40, 30), dtype=F64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(costs, "HELD", 1500)  # two rows at a time
+    monkeypatch.setattr(_pairs, "HELD", 1500)  # two rows at a time
     distance = cost.matrix(x, y)
-    assert torch.allclose(costs._in_rows(x, y, plan, p, distance), cost.gradient(x, y, plan))
-    turned = costs._in_rows(y, x, plan.T.contiguous(), p, distance.T.contiguous())
+    assert torch.allclose(_pairs.in_rows(x, y, plan, p, distance), cost.gradient(x, y, plan))
+    turned = _pairs.in_rows(y, x, plan.T.contiguous(), p, distance.T.contiguous())
     assert torch.allclose(turned, cost.gradient(y, x, plan.T))
 
 
