@@ -1,8 +1,7 @@
 """A log of trials: what a person might hand over, and what comes of it.
 
 A line of a table is one trial: an expression; after ``=`` what it gives, after ``!`` the words that
-its error must hold (the argument, the place, the cure); where both stand, either will do. After
-``#`` stands what happens today instead: such a trial must fail, and loses its remark once mended.
+its error must hold (the argument, the place, the cure); where both stand, either will do.
 
 Every error is the package's own, one line of at most 300 characters, and shows no record. Nothing
 is warned of, and nothing printed.
@@ -27,9 +26,9 @@ from privgan.artifact import claims, contrast, data, metrics, npmle, plotting, r
 
 ROOMS = pg, pg.sinkhorn, pg.mechanisms, pg.generators, pg.reports, pg.training, pg.audit
 ARTIFACT = claims, contrast, data, metrics, npmle, plotting, rates, referee, sweep
-KINDS = ValueError, TypeError, FloatingPointError, OSError, ImportError, NotImplementedError
+KINDS = ValueError, TypeError, KeyError, FloatingPointError, OSError, NotImplementedError
 RECORDS = re.compile(r"77\.1|1\.23|12345")  # of 77.125 and 123456.789, however they are rounded
-OTHERS = re.compile(r"supported types|Could not infer|np\.ndarray|byte order")  # torch's words
+OTHERS = re.compile(r"supported types|Could not infer|np\.ndarray|byte order")
 
 TABLES = {
     "sinkhorn": """
@@ -45,16 +44,12 @@ solve(np.array([[0, np.nan]]), 1)                                ! cost [0, 1]
 solve(np.zeros((0, 2)), 1)                                       ! cost (0, 2)
 solve(1.0, C)                                                    ! cost
 solve(C, X)                                                      ! reg
-solve(C, np.True_)                                               ! reg
-solve(C, 10**400)                                                ! reg
 solve(C, math.nan)                                               ! reg
 solve(C, 1, tol=0)                                               ! tol
 solve(C * 1e-300, 1e-300).value * 1e300                          = TWO
 solve(C + 1e12, 1).value - 1e12                                  = TWO
 solve(torch.rand(50, 60, generator=torch.manual_seed(0)), 1e8).value            = 0.497
-solve([[3.0]], 1).value                                          = 3
 solve([[0.0, 1], [1, 0], [9, 9]], 1, [0.5, 0.5, 0.0]).value      = TWO
-solve(C * 100, 1, b=np.array([0.0, 1])).value                    = 50
 solve(C, 1, np.array([0.5, 0.5, 0]))                             ! a (3,)
 solve(C, 1, np.array([1.5, -0.5]))                               ! a[1]
 solve(C, 1, init=solve([[3.0]], 1))                              ! init (1,)
@@ -62,27 +57,24 @@ pickle.loads(pickle.dumps(solve(C, 1))).value                    = TWO
 (r := solve(X, 1e6), X.zero_(), r.plan().sum())[2]               = 1
 solve_samples(X, X[:, :1], SquaredL2(), 1)                       ! x y columns
 solve_samples(X, X.float(), SquaredL2(), 1)                      ! x y float32
-solve_samples(X[None], X[None], L1(), 1)                         ! x (1, 3, 2)
-solve_samples(X, X, L1, 1)                                       ! cost          # missing argument
+solve_samples(X[0], X[0], L1(), 1)                               ! x (2,)
+solve_samples(X, X, L1, 1)                                       ! cost
 solve_samples(X[:1], X[:1], Euclidean(), 1).value                = 0
 solve_samples(S + 1e8, S + 1e8 + 1, SquaredL2(), 1).value        = value(S, S + 1)
 solve_samples(S * 1e160, -S * 1e160, SquaredL2(), 1)             ! overflow
 solve_batch(S, S + 1, SquaredL2(), 1).value                      = value(S, S + 1)
-SquaredL2().matrix(X[:, :1], X)                                  ! x y           # accepted
+SquaredL2().matrix(X[:, :1], X)                                  ! x y
 (value(t, t.detach() - 1).backward(), t.grad)[1]                 = [[2, 2]]
 within(torch.inference_mode(), lambda: value(S, S + 1))          = value(S, S + 1)
 within(torch.autocast("cpu"), lambda: value(wide, wide + 1))     = value(wide, wide + 1)
 """,
     "mechanisms": """
-Gaussian("1")                                                    ! sigma
 Gaussian(X)                                                      ! sigma
-Gaussian(1e200)                                                  ! sigma         # OverflowError
-Laplace(math.inf)                                                ! scale
+Gaussian(1e200)                                                  ! sigma
 Box(V.min(0), V.max(0))                                          ! low public
-Box(0, 1)                                                        ! dim
-Box(-1e308, 1e308, dim=1)                                        ! high          # infinitely wide
+Box(-1e308, 1e308, dim=1)                                        ! high
 Box([0, 0], [1, 1, 1])                                           ! high 3 2
-Box(0, 1, dim=2).clip(V)                                         = V.clip(0, 1) ! x  # torch's words
+Box(0, 1, dim=2).clip(V)                                         = V.clip(0, 1) ! x
 Ball(V.max(), dim=2)                                             ! radius public
 Ball(1, dim=2).check(X)                                          ! x row 0
 Ball(1, dim=2).clip(torch.tensor([[1e30, 0.0]]))                 = [[1, 0]]
@@ -93,14 +85,12 @@ G.privatize(frame("pandas", V), seed=0).shape                    = (3, 2) ! x
 G.privatize(frame("pandas", V)[0][1:])                           ! x
 G.privatize(frame("polars", V), seed=0).shape                    = (3, 2) ! x
 G.privatize(np.ma.array(V, mask=V > 1))                          ! x mask
-G.privatize(V.astype(str))                                       ! x
 G.privatize([[77.125], [1.0, 2.0]])                              ! x
 G.privatize(X.half())                                            ! x float16
 G.privatize(X[:0])                                               ! x empty
 G.privatize(X.log().log())                                       ! x row 0
 G.privatize(X, seed=1.5)                                         ! seed
 G.privatize(X, seed=-1).shape                                    = (3, 2)
-G.privatize(X, seed=2**63).shape                                 = (3, 2)
 G.privatize(X, clip=True)                                        ! clip bounds
 L.privatize(X)                                                   ! x row 0 clip
 L.privatize(X, clip=True, seed=0)                                = L.privatize(X.clip(0, 1), seed=0)
@@ -109,13 +99,11 @@ G.log_density(torch.zeros(1, 1), torch.zeros(1, 1))              = [[-0.9189385]
 Gaussian.calibrate(epsilon=1, delta=0, sensitivity=1)            ! delta
 Gaussian.calibrate(epsilon=1, delta=1e-5)                        ! sensitivity bounds
 Gaussian.calibrate(epsilon=1, delta=1e-5, sensitivity=V.max())   ! sensitivity
-Gaussian.calibrate(epsilon=1e3, delta=1e-5, sensitivity=1).epsilon(1e-5, 1)     = 1e3
 G.epsilon(0, sensitivity=1)                                      ! delta
 Laplace.calibrate(epsilon=1e-9, sensitivity=1).scale             = 1e9
 gaussian_delta(0, 1)                                             = 0.3829249
 gaussian_epsilon(1, 1)                                           ! delta
-gaussian_mu(1e-9, 1e-5)                                          = 2.5066e-5
-sum([Budget(1.0, 3.0), Budget(1.0, 4.0)]) == Budget(2.0, 5.0)    = True          # TypeError
+sum([Budget(1.0, 3.0), Budget(1.0, 4.0)]) == Budget(2.0, 5.0)    = True
 RandomizedResponse(3, 1.0)                                       ! keep
 RandomizedResponse.calibrate(epsilon=1e3, k=3).epsilon() <= 1e3  = True
 RandomizedResponse(2, 0.9).privatize(X)                          ! x row 0
@@ -134,26 +122,30 @@ within(float64(), lambda: L.privatize(S.float()).dtype)          = torch.float32
 """,
     "generators": """
 MLP(2, np.int64(2), hidden=np.array([8, 8])).sample(3).shape     = (3, 2)
-MLP(2, 2, bounds=(0, 1, 2))                                      ! bounds
 MLP(2, 2, bounds=(0, math.inf))                                  ! bounds
 MLP(2, 4, categories=[slice(0, 2), slice(1, 4)])                 ! categories
 MLP(2, 4, basis=np.eye(4)).sample(3).shape                       = (3, 4) ! basis
-Linear(2, 1, seed=None)                                          ! seed
 Linear(2, 1, seed=2**64).sample(3).shape                         = (3, 1)
-mlp.sample(0)                                                    ! n
-mlp.sample(2**62)                                                ! n memory      # RuntimeError
-mlp.sample(3, device="gpu")                                      ! device gpu    # RuntimeError
-MLP(2, 2, norm=True).train().sample(1).shape                     = (1, 2)
+mlp.sample(2**62)                                                ! n memory
+mlp.sample(10**13)                                               ! n memory
+mlp.sample(3, device="gpu")                                      ! device gpu
+Generator().sample(3)                                            ! latent_dim
+MLP(2, 4, categories=3)                                          ! categories
+MLP(2, 10**13)                                                   ! out_dim memory
+Labelled(MLP(5, 2), 2).decode(torch.zeros(3, 2))                 ! z 2 5
 Labelled(MLP(5, 2), 2).sample_class(2, 3)                        ! label
 Atoms([[0, 1], [1, 0]])                                          ! points int64
 Atoms(np.eye(3)).weights                                         = np.full(3, 1 / 3)
 ConvDecoder(8, side=27)                                          ! side
 load("nothing")                                                  ! nothing mnist_gaussian_1
 load(".")                                                        ! generator
+load(saved(mlp), device="gpu")                                   ! device gpu
 load(cut(saved(mlp)))                                            ! saved damaged
 load(saved(mlp, "~/own/mlp")).sample(3, seed=0)                  = mlp.sample(3, seed=0)
 mlp.save("/proc/nowhere/mlp")                                    ! generator /proc/nowhere/mlp
-mlp.save("m", about={"sigma": torch.ones(1)})                    ! about         # json's words
+mlp.save("m", about={"sigma": torch.ones(1)})                    = None
+mlp.save("m", about="mine")                                      ! about
+mlp.save("m", about={"by": G})                                   ! about Gaussian
 """,
     "reports": """
 Reports(X, "gaussian", True)                                     ! mechanism
@@ -166,19 +158,19 @@ release(S, Gaussian(1, bounds=box))                              ! delta
 release(X, L)                                                    ! x row 0 clip
 release(frame("pandas", V), L)                                   ! x row 0
 release(X, G)                                                    ! bounds
-Reports.load("nothing.npz")                                      ! nothing.npz   # from zipfile
+Reports.load("nothing.npz")                                      ! nothing.npz
+Reports(V, G, True, 1.0)                                         ! epsilon bounds
 Reports.load(cut(saved(reports)))                                ! saved reports
 Reports.load(said(reports, epsilon=-1.0))                        ! epsilon
 Reports.load(said(reports, mechanism={"object": "os", "arguments": {}}))        ! os
 len(Reports.load(Path(saved(reports, "~/r.npz")).expanduser()))  = 200
 """,
     "training": """
-fit(mlp, Y, matched, steps=0)                                    ! steps
 fit(mlp, Y, matched, batch_size=1000)                            ! batch_size 190
-fit(mlp, Y, matched, lr="1e-3")                                  ! lr
 fit(mlp, Y, matched, lr=1e30, steps=9)                           ! step lr
 len(fit(mlp, Y, matched, seed=2**63))                            = 3
 fit(mlp, Y, matched, snapshots=2)                                ! snapshots
+fit(mlp, Y, matched, snapshots=(99,))                            ! snapshots[0] 99 3
 fit(mlp, Y, matched, keep_best=True, holdout=0)                  ! keep_best holdout
 fit(mlp, Y, matched, mechanism="gaussian")                       ! mechanism
 fit(mlp, Y)                                                      ! loss
@@ -192,54 +184,62 @@ len(fit(mlp, Y.clone().requires_grad_().exp(), matched))         = 3
 len(fit(mlp, reports))                                           = 3
 fit(mlp, Z + 1e9, matched).loss                                  = fit(mlp, Z, matched).loss
 len(within(torch.no_grad(), lambda: fit(mlp, Y, matched)))       = 3
-fit(mlp, simulate(S, SquareWave(1, bounds=box)))                 ! Atoms         # learns nothing
+fit(mlp, simulate(S, SquareWave(1, bounds=box)))                 ! Atoms
+fit(Atoms(S), S + 1e6, EntropicLoss.matched(Piecewise(1, bounds=box)))  ! reports row 0
 [fit(mlp, reports, checkpoint="c", seed=seed) for seed in (0, 1)]               ! c seed
 fit(mlp, reports, checkpoint="~/c") and (Path.home() / "c").exists()            = True
 fit(mlp, reports, checkpoint=".")                                ! checkpoint
 fit(mlp, reports, checkpoint=saved(mlp))                         ! checkpoint saved
 EntropicLoss(SquaredL2, 1)                                       ! cost
+EntropicLoss(SquaredL2(), 1, mechanism="gaussian")               ! mechanism
 matched(S[:1], S[:1] + 1)                                        = 2
-LikelihoodLoss.matched(G)(X, X, torch.ones(2) / 2)               ! a (2,)        # IndexError
+LikelihoodLoss.matched(G)(X, X, torch.ones(2) / 2)               ! a (2,)
+LikelihoodLoss.matched(G)(S, S, S[:, 0] - 0.5)                   ! a[0] negative
+LikelihoodLoss.matched(G)(S, S, torch.ones(30).double())         ! a sums
 report_nll(X, reports, G)                                        = report_nll(X, Y, G)
 report_nll(X, X, Gaussian)                                       ! mechanism
 report_log_likelihood(X, X[:, :1], G)                            ! x y columns
 largest_allowed_scale([1, 2], np.zeros((2, 9)), level=2)         ! level
 estimate_scale(Y, Gaussian, [2.0, 1.0], lambda: mlp)             ! scales
+estimate_scale(Y, G, [1.0, 2.0], lambda: mlp)                    ! channel
+estimate_scale(Y, Gaussian, [1.0, 2.0], mlp)                     ! make_generator
+estimate_scale(Y, Gaussian, 1.0, lambda: mlp)                    ! scales
 """,
     "audit": """
 audit(Laplace(1), 2)                                             ! bounds
-audit(Laplace(1, bounds=Box(0, 1, dim=1)), 0.9, 0.06, reports=99).passed        = True  # refuted
-audit(RandomizedResponse(3, 0.9), 3, reports=99)["luck"]         ! luck          # StopIteration
-identifiability(L, X)                                            ! points row 0  # shows a record
+audit(Laplace(1, bounds=Box(0, 1, dim=1)), 0.9, 0.06, reports=99).passed        = True
+audit(RandomizedResponse(3, 0.9), 3, reports=99)["luck"]         ! luck
+identifiability(L, X)                                            ! points row 0
+identifiability(L, S[:, :1])                                     ! points columns
+identifiability(L, bins=1)                                       ! points bins
 identifiability(Gaussian(1e-3), np.eye(3)).singular_values       = (1, 1, 1)
 """,
     "artifact": """
 circle(0, seed=0)                                                ! n
-normal(9, std=1.0, seed=0)                                       ! std           # no len()
+normal(9, std=1.0, seed=0)                                       ! std
 w2(S + 1.7e9, S + 1.7e9 + 5)                                     = 50**0.5
 w2_floor(circle, 9, repeats=0)                                   ! repeats
 precision_recall(S, S, k=30)                                     ! k 30
 nonparametric_mle(reports, G, axes).weights.sum()                = 1
-record("c.json", [], sigma=np.float32(0.5))                      = None ! sigma  # json's words
-film("f", [])                                                    ! frames        # IndexError
+record("c.json", [], sigma=np.float32(0.5), s=S)                 = None
+film("f", [])                                                    ! frames
 rate({10: torch.ones(3), 100: torch.ones(3) / 10}).slope         = -1
 rate({10: torch.ones(3), 100: torch.zeros(3)})                   ! errors 100
-draw_reports(circle, G, 9, seed=-1)                              ! seed          # NumPy's words
-fit_all({"a": task, "b": task}, jobs=1)                          ! generator     # trained twice
+draw_reports(circle, G, 9, seed=-1).shape                        = (9, 2)
+fit_all({"a": task, "b": task}, jobs=1)                          ! generator
 fit_classifier(S.float()[:, :1], torch.arange(30) + 123456)      ! labels
 SinkhornDivergence(SquaredL2(), 1)(S, S)                         = 0
-ExactLoss(SquaredL2)                                             ! cost          # accepted
+ExactLoss(SquaredL2)                                             ! cost
 """,
 }
 
 
 def trials():
-    row = re.compile(r"(.+?)\s\s+(?:= (.+?))?\s*(?:! (.+?))?(?:\s\s+# (.+))?")
+    row = re.compile(r"(.+?)\s\s+(?:= (.+?))?\s*(?:! (.+))?")
     for room, table in TABLES.items():
         for line in table.strip().splitlines():
-            call, right, words, today = row.fullmatch(line).groups()
-            marks = pytest.mark.xfail(strict=True, reason=today) if today else ()
-            yield pytest.param(call, right, words, id=f"{room}: {call}", marks=marks)
+            call, right, words = row.fullmatch(line).groups()
+            yield pytest.param(call, right, words, id=f"{room}: {call}")
 
 
 @pytest.mark.parametrize(("call", "right", "words"), [*trials()])

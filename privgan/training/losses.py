@@ -157,9 +157,9 @@ class EntropicLoss(Loss):
 def checked_weights(a: Any, x: Tensor) -> Tensor:
     """Weights of the points ``x`` (n, d), (n,), that `solve_samples` would take too."""
     a = checks.as_float_tensor("a", a)
-    checks.check_same("a", a, "x", x)
     if a.shape != (len(x),):
         raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
+    checks.check_same("a", a, "x", x)
     checks.check_finite("a", a)
     if (a < 0).any():
         raise ValueError(f"a[{int((a < 0).nonzero()[0])}] is negative; weights must be >= 0")
