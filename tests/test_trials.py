@@ -44,7 +44,6 @@ solve(np.array([[0, np.nan]]), 1)                                ! cost [0, 1]
 solve(np.zeros((0, 2)), 1)                                       ! cost (0, 2)
 solve(1.0, C)                                                    ! cost
 solve(C, X)                                                      ! reg
-solve(C, math.nan)                                               ! reg
 solve(C, 1, tol=0)                                               ! tol
 solve(C * 1e-300, 1e-300).value * 1e300                          = TWO
 solve(C + 1e12, 1).value - 1e12                                  = TWO
@@ -102,6 +101,7 @@ Gaussian.calibrate(epsilon=1, delta=1e-5, sensitivity=V.max())   ! sensitivity
 G.epsilon(0, sensitivity=1)                                      ! delta
 Laplace.calibrate(epsilon=1e-9, sensitivity=1).scale             = 1e9
 gaussian_delta(0, 1)                                             = 0.3829249
+gaussian_mu(1e-9, 1e-5)                                          = 2.5066e-5
 gaussian_epsilon(1, 1)                                           ! delta
 sum([Budget(1.0, 3.0), Budget(1.0, 4.0)]) == Budget(2.0, 5.0)    = True
 RandomizedResponse(3, 1.0)                                       ! keep
