@@ -79,3 +79,13 @@ def test_rows_that_are_not_finite_are_named_as_the_argument_is(name, call):
 def test_a_sigma_whose_square_is_no_number_is_refused():
     with pytest.raises(ValueError, match=re.escape("2 sigma^2 must be positive and finite")):
         pg.Gaussian(1e-170)
+
+
+def test_records_that_clipping_left_outside_are_not_reported(monkeypatch):
+    """The budget rests on it, whatever becomes of the clipping."""
+    mech = pg.Laplace(1.0, bounds=BOX)
+    x = torch.tensor([[0.5, 0.0], [0.5, 5.0]])
+    assert mech.privatize(x, seed=0, clip=True).shape == (2, 2)
+    monkeypatch.setattr(pg.Box, "clip", lambda self, x: x)
+    with pytest.raises(ValueError, match=r"x has 1 row outside Box.* row 1"):
+        mech.privatize(x, seed=0, clip=True)
