@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import tracemalloc
 import zipfile
 
