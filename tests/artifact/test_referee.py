@@ -125,5 +125,5 @@ def test_a_bad_setting_is_named(name, call):
 def test_images_that_are_not_finite_are_named():
     x = torch.full((2, 64), torch.inf)
     for call in (referee.Classifier(8).predict, lambda x: referee.fit_classifier(x, [0, 1])):
-        with pytest.raises(ValueError, match="^x has 2 non-finite rows"):
+        with pytest.raises(ValueError, match=r"^x has 2 non-finite rows"):
             call(x)
