@@ -135,3 +135,12 @@ def test_several_reports_of_one_kind_cost_their_sum():
 def test_what_is_no_number_of_reports_or_no_budget_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(Budget(pure=1.0))
+
+
+@pytest.mark.parametrize("mu", [1e-3, 1.0001e-3, 5e-4])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 2.0, 4.0])
+def test_small_mu_costs_no_digits_where_one_expansion_takes_over_from_another(mu, ratio):
+    exact = float(exact_delta(ratio * mu, mu))
+    assert gaussian_delta(ratio * mu, mu) == pytest.approx(
+        exact, rel=2e-14 if mu <= 1e-3 else 2e-12
+    )
