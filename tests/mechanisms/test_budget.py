@@ -130,6 +130,7 @@ def test_several_reports_of_one_kind_cost_their_sum():
         (lambda one: 1 + one, TypeError, "unsupported operand"),
         (lambda one: Budget(pure=-1.0), ValueError, "^pure must be positive"),
         (lambda one: Budget(mu=math.inf), ValueError, "^mu must be positive"),
+        (lambda one: gaussian_epsilon(1e-5, 0.0), ValueError, "^mu must be positive"),
     ],
 )
 def test_what_is_no_number_of_reports_or_no_budget_is_refused(call, error, message):

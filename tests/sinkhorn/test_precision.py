@@ -23,6 +23,8 @@ def test_sums_in_single_precision_hold_a_tolerance_of_64_units():
     assert sums_hold(F32, 64 * EPS)
     assert not sums_hold(F32, 63 * EPS)
     assert sums_hold(F64, 63 * EPS)
+    assert holds(F32, (0.0, 1.0), 1.0, 64 * EPS)
+    assert not holds(F32, (0.0, 1.0), 1.0, 63 * EPS)
 
 
 @pytest.mark.parametrize("ends", [(0.0, 100.0), (-100.0, 0.0), (-100.0, 50.0)])
