@@ -156,7 +156,7 @@ class Blocks(Mechanism):
         """Given which mechanism a report comes through."""
         height = y.new_empty(len(y))
         for rows, s, mechanism in self.split(y):
-            height[rows] = torch.as_tensor(mechanism._log_normaliser(y[rows][:, s])).to(y)
+            height[rows] = mechanism._log_normaliser(y[rows][:, s])
         return height
 
 

@@ -160,3 +160,11 @@ def test_what_are_no_records_is_named(bounds, method, x, error, message):
 def test_bad_bounds_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@each
+def test_a_diameter_of_other_columns_is_refused(bounds):
+    for diameter in (bounds.l1_diameter, bounds.l2_diameter):
+        assert diameter(3) == diameter()
+        with pytest.raises(ValueError, match=r"x has 2 columns and .* has 3; they must agree"):
+            diameter(2)

@@ -119,3 +119,43 @@ def test_epsilon_of_hardly_any_noise_is_half_a_square(mu):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_several_reports_of_one_kind_cost_their_sum():
+    one = Budget(pure=0.5, mu=1.5)
+    thrice = 3 * one
+    assert thrice == one * 3 == np.int64(3) * one
+    assert thrice.pure == 1.5
+    assert thrice.mu == pytest.approx(1.5 * math.sqrt(3), rel=1e-15)
+    added = sum([one, one, one])
+    assert (added.pure, added.mu) == (1.5, pytest.approx(thrice.mu, rel=1e-15))
+    assert 1 * one == one
+    assert 0 * one == Budget()
+    assert sum([]) + one == one
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda one: -1 * one, ValueError, "^times must be at least 0, got -1"),
+        (lambda one: 1.5 * one, TypeError, "^times must be an integer"),
+        (lambda one: one * one, TypeError, "unsupported operand"),
+        (lambda one: one + 1.0, TypeError, "unsupported operand"),
+        (lambda one: 1 + one, TypeError, "unsupported operand"),
+        (lambda one: Budget(pure=-1.0), ValueError, "^pure must be positive"),
+        (lambda one: Budget(mu=math.inf), ValueError, "^mu must be positive"),
+        (lambda one: gaussian_epsilon(1e-5, 0.0), ValueError, "^mu must be positive"),
+    ],
+)
+def test_what_is_no_number_of_reports_or_no_budget_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Budget(pure=1.0))
+
+
+@pytest.mark.parametrize("mu", [1e-3, 1.0001e-3, 5e-4])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 2.0, 4.0])
+def test_small_mu_costs_no_digits_where_one_expansion_takes_over_from_another(mu, ratio):
+    exact = float(exact_delta(ratio * mu, mu))
+    assert gaussian_delta(ratio * mu, mu) == pytest.approx(
+        exact, rel=2e-14 if mu <= 1e-3 else 2e-12
+    )
