@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -237,3 +238,15 @@ def test_precision_holds_no_more_distances_than_it_says(monkeypatch):
     metrics.precision_recall(sample(30, 2, 0), sample(40, 2, 1))
     assert max(held) == 240
     assert min(held) > 100  # and not one row at a time
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4, 1e7, 1e9, 1e12])
+@pytest.mark.parametrize("sizes", [(40, 40), (40, 60)])
+def test_w2_does_not_lose_the_many_to_an_outlier_that_both_share(far, sizes):
+    """On a line the best plan is monotone: both samples' quantiles, side by side."""
+    rng = np.random.default_rng(0)
+    x, y = (np.append(rng.normal(size=n - n // 20), np.full(n // 20, far)) for n in sizes)
+    grid = np.lcm(*sizes)
+    quantiles = [np.sort(v)[np.arange(grid) * len(v) // grid] for v in (x, y)]
+    expected = np.sqrt(np.mean((quantiles[0] - quantiles[1]) ** 2))
+    assert metrics.w2(x[:, None], y[:, None]) == pytest.approx(expected, rel=1e-6)
