@@ -14,7 +14,7 @@ from privgan.artifact import oracles
 
 BLOCK = 2**24  # distances held at a time where all of them would be too many
 REFINEMENTS = 6  # of a plan, at most: each brings out costs some 1e-10 times as large
-ACCURATE = 1e-9  # of a plan's cost: what it may exceed the best one's by
+ACCURATE = 1e-7  # of a plan's cost: what it may exceed the best one's by
 
 
 def _points(name_x: str, x: Any, name_y: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -42,11 +42,11 @@ def w2(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
 def _best_plan(costs: np.ndarray) -> np.ndarray:
     """The best plan between uniform weights, in whole numbers, for costs (n, m) of at most one.
 
-    The network simplex keeps the digits of the largest cost: where an outlier on both sides sets that, all
-    other costs look alike to it. Costs less any potentials have the same best plan. If a plan
-    exceeds the bound of its potentials by ``gap``, no pair of the best one, whose masses are whole
-    numbers, costs more than that: larger costs may be cut to it, and what is left is shown to the
-    simplex in its own unit.
+    The network simplex keeps the digits of the largest cost: where an outlier on both sides sets
+    that, all other costs look alike to it. Costs less any potentials have the same best plan. If a
+    plan exceeds the bound of its potentials by ``gap``, no pair of the best one, whose masses are
+    whole numbers, costs more than that: larger costs may be cut to it, and what is left is shown
+    to the simplex in its own unit.
     """
     n, m = costs.shape
     mass = math.lcm(n, m)  # in whole numbers, which are equal on both sides to the last digit
