@@ -170,7 +170,7 @@ def test_what_no_mechanism_can_have_reported_is_refused():
 
 
 def test_mechanisms_of_one_number_of_columns_are_needed():
-    with pytest.raises(ValueError, match=r"need one number of columns, not \{"):
+    with pytest.raises(ValueError, match=r"need one number of columns; these say \[2, 3\]"):
         Blocks(SHARP, pg.RandomizedResponse(3, 0.8))
     with pytest.raises(ValueError, match="need one number of columns"):
         Blocks(SHARP, dim=3)

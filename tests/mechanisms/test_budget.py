@@ -142,8 +142,8 @@ def test_several_reports_of_one_kind_cost_their_sum():
         (lambda one: one * one, TypeError, "unsupported operand"),
         (lambda one: one + 1.0, TypeError, "unsupported operand"),
         (lambda one: 1 + one, TypeError, "unsupported operand"),
-        (lambda one: Budget(pure=-1.0), ValueError, "^pure must be positive"),
-        (lambda one: Budget(mu=math.inf), ValueError, "^mu must be positive"),
+        (lambda one: Budget(pure=-1.0), ValueError, "^pure must be at least 0"),
+        (lambda one: Budget(mu=math.inf), ValueError, "^mu must be at least 0 and finite"),
         (lambda one: gaussian_epsilon(1e-5, 0.0), ValueError, "^mu must be positive"),
     ],
 )

@@ -71,10 +71,10 @@ SOLVED = SimpleNamespace(error=1e-4, phi=torch.tensor([2.0, -4.0]).double(), psi
 
 
 def test_room_for_rounding_is_taken_off_the_tolerance_and_at_most_half():
-    found = prepared().allowing(1e-4, 2e-4, 50.0)
+    found = prepared(sums=1e-4).allowing(2e-4, 50.0)
     assert (found.sums, found.costs, found.largest) == (1e-4, 2e-4, 50.0)
     assert found.tol == pytest.approx(7e-4)
-    assert prepared().allowing(1e-4, 2e-3, 50.0).tol == 5e-4
+    assert prepared(sums=1e-4).allowing(2e-3, 50.0).tol == 5e-4
 
 
 def test_an_error_has_rounding_added_and_of_large_costs_what_mass_meets():
