@@ -176,7 +176,7 @@ def test_mechanisms_of_one_number_of_columns_are_needed():
         Blocks(SHARP, dim=3)
     with pytest.raises(ValueError, match="need one number of columns"):
         Blocks(pg.Gaussian(1.0))
-    with pytest.raises(TypeError, match="mechanisms must be a Mechanism"):
+    with pytest.raises(TypeError, match=r"mechanisms\[1\] must be a Mechanism"):
         Blocks(SHARP, 2.0)
     assert Blocks(pg.Gaussian(1.0), pg.Laplace(1.0), dim=4).columns == (slice(0, 4), slice(4, 8))
 
