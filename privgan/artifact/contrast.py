@@ -11,7 +11,8 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn import Cost
-from privgan.training.losses import EntropicLoss, Loss, Value, checked_weights
+from privgan.sinkhorn.weights import weights
+from privgan.training.losses import EntropicLoss, Loss, Value
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class ExactLoss(Loss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
-        a = x.new_full((len(x),), 1.0 / len(x)) if a is None else checked_weights(a, x)
-        value, converged = _ExactTransport.apply(x, y, a, self.cost)
+        value, converged = _ExactTransport.apply(x, y, weights("a", a, len(x), x), self.cost)
         return Value(value, converged)
 
     def shiftable(self, d: int) -> Tensor:
@@ -71,10 +71,10 @@ class _ExactTransport(torch.autograd.Function):
             matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
         if not np.isfinite(matrix).all():
             raise ValueError("costs between x and y overflow; rescale the data")
-        weights = a.detach().double().cpu().numpy()
+        masses = a.detach().double().cpu().numpy()
         unit = float(abs(matrix).max()) or 1.0  # POT's tolerances are for costs of order one
         plan, log = ot.emd(
-            weights / weights.sum(),
+            masses / masses.sum(),
             np.full(y.shape[0], 1.0 / y.shape[0]),
             matrix / unit,
             numItermax=1_000_000,

@@ -32,6 +32,7 @@ def fit_all(
     What a training warns of is warned of here, after its name, once all are done. Raises
     ValueError where two trainings have one generator, TypeError for what `fit` does not take.
     """
+    _check_settings(trainings)
     _check_apart(trainings)
     folder = checks.as_path("checkpoint_dir", checkpoint_dir) if checkpoint_dir else None
     calls = []
@@ -48,10 +49,9 @@ def fit_all(
     return {name: history for name, (_, history, _) in zip(trainings, results, strict=True)}
 
 
-def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise ValueError where two trainings would move the same weights or write the same file."""
+def _check_settings(trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise unless every training has a file's name, a generator, and what `fit` takes."""
     checks.instance("trainings", trainings, Mapping)
-    owners: dict[Any, str] = {}
     for name, settings in trainings.items():
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"trainings has {name!r}, which no file can be called; rename it")
@@ -59,6 +59,12 @@ def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
         if unknown := settings.keys() - inspect.signature(fit).parameters.keys():
             raise TypeError(f"trainings[{name!r}] has {min(unknown)!r}, which fit does not take")
         checks.instance(f"the generator of {name!r}", settings.get("generator"), Generator)
+
+
+def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ValueError where two trainings would move the same weights or write the same file."""
+    owners: dict[Any, str] = {}
+    for name, settings in trainings.items():
         taken: dict[Any, str] = {
             id(p): "generator's weights" for p in settings["generator"].parameters()
         }

@@ -245,10 +245,12 @@ def seeded(seed: int) -> Iterator[None]:
     with usual(grad=True), ambient(seed, "initialisation"):
         try:
             yield
-        except RuntimeError:  # torch's for memory that it does not get
+        except RuntimeError as error:
+            if not any(word in str(error) for word in ("memory", "Storage size")):
+                raise
             raise ValueError(
                 "the layers do not fit into memory; lower latent_dim, out_dim or what sets widths"
-            ) from None
+            ) from error
 
 
 @contextmanager

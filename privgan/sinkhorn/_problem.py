@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._weights import double, is_uniform
 from privgan.sinkhorn.costs import Cost
+from privgan.sinkhorn.weights import double, is_uniform
 
 TILE = 2**22  # cost entries formed at a time
 

@@ -25,9 +25,9 @@ from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._precision import OVERFLOWS
 from privgan.sinkhorn._prepare import Prepared
 from privgan.sinkhorn._problem import Problem, Side
-from privgan.sinkhorn._weights import uniform, weights
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult
+from privgan.sinkhorn.weights import uniform, weights
 from privgan.surroundings import full_precision
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a

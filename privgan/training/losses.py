@@ -18,6 +18,7 @@ from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
 from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
+from privgan.sinkhorn.weights import weights
 
 
 class Solved(Protocol):
@@ -154,20 +155,6 @@ class EntropicLoss(Loss):
         return replace(self, cost=cost, reg=reg)
 
 
-def checked_weights(a: Any, x: Tensor) -> Tensor:
-    """Weights of the points ``x`` (n, d), (n,), that `solve_samples` would take too."""
-    a = checks.as_float_tensor("a", a)
-    if a.shape != (len(x),):
-        raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
-    checks.check_same("a", a, "x", x)
-    checks.check_finite("a", a)
-    if (a < 0).any():
-        raise ValueError(f"a[{int((a < 0).nonzero()[0])}] is negative; weights must be >= 0")
-    if abs(excess := a.detach().double().sum().item() - 1) > 1e-4:
-        raise ValueError(f"a sums to {1 + excess:.6g}, not 1; pass a / a.sum()")
-    return a
-
-
 @dataclass(frozen=True)
 class Value:
     """A value and how well it was solved: ``error`` is the worst marginal error of its plans."""
@@ -198,7 +185,7 @@ class LikelihoodLoss(EntropicLoss):
         if a is None:
             scores = scores - math.log(len(x))
         else:  # a weight of zero leaves its point out, and its logarithm's gradient with it
-            a = checked_weights(a, x)
+            a = weights("a", a, len(x), x)
             scores, a = scores[a > 0], a[a > 0]
             scores = scores + a.log()[:, None]
         return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)

@@ -6,7 +6,7 @@ import torch
 from privgan.sinkhorn import L1, SquaredL2, _prepare
 from privgan.sinkhorn._precision import rounding
 from privgan.sinkhorn._problem import Problem, Side
-from privgan.sinkhorn._weights import uniform
+from privgan.sinkhorn.weights import uniform
 
 TOL = 1e-4
 
