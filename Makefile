@@ -30,7 +30,7 @@ TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
-.PHONY: help figures test lint lab env templates bench gpu gpu-wheels clean $(FIGURES)
+.PHONY: help figures test lint lab env templates bench mutants gpu gpu-wheels clean $(FIGURES)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -44,6 +44,7 @@ help:
 	@echo "make lab                   JupyterLab with the right kernel"
 	@echo "make env                   only set up .venv"
 	@echo "make bench                 time the solver beside its peers, in an environment of their own"
+	@echo "make mutants               the small changes to MODULE=$(MODULE) that TESTS=... do not notice"
 	@echo "make gpu                   all that needs a CUDA device, in eight minutes, with the python at hand;"
 	@echo "                           make gpu-wheels before, where packages can be fetched; DEVICE=cpu rehearses"
 	@echo "make templates             re-run the templates in notebooks/ in place, after changing them"
@@ -76,6 +77,18 @@ templates: $(ENV)
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
 
+# Changes one module in every small way, in a copy, and lists what no test noticed: each is either
+# no change at all or a test to write: tests/mutants.md. What is printed ends mutmut's own table.
+MODULE ?= artifact/metrics
+TESTS ?= tests/$(dir $(MODULE))test_$(patsubst _%,%,$(notdir $(MODULE))).py
+mutants: .venv-mutants/ready
+	@rm -rf build/mutants && mkdir -p build/mutants
+	@cp -rp privgan tests pyproject.toml build/mutants
+	@printf 'only_mutate = ["%s"]\npytest_add_cli_args_test_selection = ["%s"]\n' \
+		'privgan/$(MODULE).py' '$(TESTS)' >> build/mutants/pyproject.toml
+	cd build/mutants && OMP_NUM_THREADS=1 ../../.venv-mutants/bin/python -m mutmut run --max-children 1
+	@cd build/mutants && ../../.venv-mutants/bin/python -m mutmut results
+
 # On the device's own Python, which need not be the lock's: nothing is installed but the wheels.
 DEVICE ?= cuda
 gpu:
@@ -102,6 +115,12 @@ env: $(ENV)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.venv-mutants/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-mutants
+	.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e .[mutants]
 	@touch $@
 
 clean:

@@ -260,15 +260,31 @@ def positive_int(name: str, value: Any) -> int:
     return found
 
 
+def sequence(name: str, values: Any, of: str) -> list[Any]:
+    """The entries of what can be gone through, ``of`` being what they are; no text is meant."""
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+        raise TypeError(
+            f"{name} must be a sequence of {of}, got {shown(values)}; of one it is ({name},)"
+        )
+    return [*values]
+
+
 def positive_ints(name: str, values: Any) -> tuple[int, ...]:
     """A sequence of ints of at least one; an error names the first that is none."""
-    try:
-        entries = enumerate(values)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be a sequence of integers, got {shown(values)}; of one it is ({name},)"
-        ) from None
+    entries = enumerate(sequence(name, values, "integers"))
     return tuple(positive_int(f"{name}[{k}]", value) for k, value in entries)
+
+
+def rows(name: str, value: Any, columns: int) -> int:
+    """``value`` as an int of at least one, of rows of so many numbers that memory has room for."""
+    found = positive_int(name, value)
+    try:
+        torch.empty((found, columns), dtype=torch.float64)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} = {found} rows of {columns} numbers do not fit into memory; ask for fewer"
+        ) from None
+    return found
 
 
 def flag(name: str, value: Any) -> bool:
@@ -311,6 +327,19 @@ def public(name: str, value: Any) -> float:
     if not np.isfinite(value):
         raise ValueError(f"{name} must be finite, got {shown(value)}")
     return float(value)
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """``value``, which must be one of the ``known`` texts."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {shown(value)}")
+    return value
+
+
+def function(name: str, value: Any, such_as: str) -> None:
+    """Raise TypeError unless ``value`` can be called; a model, called with numbers, is none."""
+    if not callable(value) or isinstance(value, torch.nn.Module):
+        raise TypeError(f"{name} must be a function, such as {such_as}, got {shown(value)}")
 
 
 def instance(name: str, value: Any, kind: type) -> None:

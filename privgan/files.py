@@ -79,14 +79,14 @@ def _clear_away(folder: Path) -> None:
 def reading(path: Path, fault: str) -> Iterator[None]:
     """Within it, whatever goes wrong with ``path`` is a ValueError: ``fault``, and what it was.
 
-    Only FileNotFoundError and PermissionError, which say so themselves, are let through.
+    A file that is missing or forbidden keeps its own kind of error, with the same words.
     """
     try:
         if path.exists() and not path.is_file():  # a pipe would keep its reader waiting
             raise ValueError("it is no file")
         yield
-    except (FileNotFoundError, PermissionError):
-        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise type(error)(error.errno, f"{fault}: {error.strerror or error}") from None
     except Exception as error:  # libraries have many words for a damaged file
         said = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{fault}: {said[:SHOWN]}") from error
@@ -108,6 +108,25 @@ def parse(text: str | bytes, *, constant: Callable[[str], Any] | None = None) ->
         raise ValueError("its JSON is nested too deeply") from None
 
 
+def to_json(name: str, value: Any, *, indent: int | None = None) -> str:
+    """``value`` as JSON: plain types, and numbers of NumPy and torch, single or in arrays.
+
+    Raises TypeError naming ``name`` for anything else.
+    """
+    try:
+        return json.dumps(value, default=_plain, indent=indent)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"{name} cannot be written as JSON: {error}; make it numbers, texts, lists and mappings"
+        ) from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return value.tolist()
+    raise TypeError(f"it holds a {type(value).__name__}")
+
+
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -127,13 +146,13 @@ def save_tensors(
 ) -> None:
     """Write named tensors and what they are, ``about``, as one safetensors file.
 
-    kind: the name and version of the format, which `load_tensors` asks for. about: plain types and
-    NumPy's numbers. No pickle is involved. A SHA-256 of the whole file goes with it. Raises OSError
-    naming ``what`` and ``path``, TypeError for an ``about`` that JSON cannot hold.
+    kind: the name and version of the format, which `load_tensors` asks for. about: what `to_json`
+    takes. No pickle is involved. A SHA-256 of the whole file goes with it. Raises OSError naming
+    ``what`` and ``path``, TypeError for an ``about`` that JSON cannot hold.
     """
     # Copies: safetensors refuses tensors that share memory or have gaps.
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    text = json.dumps(about, default=_number)
+    text = to_json("about", about)
     metadata = {"format": kind, "about": text, "sha256": UNSIGNED}
     file = safetensors.torch.save(whole, metadata)
     signature = hashlib.sha256(file).hexdigest()
@@ -164,12 +183,6 @@ def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, Any], dict
         if not isinstance(about, dict):
             raise ValueError(f"it says nothing about itself but {about!r}")
     return about, tensors
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
 
 
 def _replaced(file: bytes, old: str, new: str) -> bytes:

@@ -3,7 +3,6 @@
 A notebook ends by turning its claims into a table, a JSON file of numbers and an assertion.
 """
 
-import json
 import math
 import os
 import platform
@@ -17,7 +16,8 @@ import torch
 
 from privgan import checks
 from privgan._version import __version__
-from privgan.files import write_atomically
+from privgan.artifact.publish import read_numbers
+from privgan.files import to_json, write_atomically
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Claim:
     measured: float
     low: float = -math.inf
     high: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name in ("measured", "low", "high"):
+            object.__setattr__(self, name, checks.number(name, getattr(self, name)))
 
     @property
     def passed(self) -> bool:
@@ -50,7 +54,11 @@ class Claim:
 
 
 def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
-    """Write claims and numbers as JSON, whole or not at all."""
+    """Write claims and numbers as JSON, whole or not at all.
+
+    numbers: plain types, and numbers of NumPy and torch. Raises TypeError naming what JSON cannot
+    hold.
+    """
     rows = [
         {
             "claim": c.claim,
@@ -59,10 +67,19 @@ def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
             "tolerance": c.tolerance,
             "verdict": c.verdict,
         }
-        for c in claims
+        for c in _claims(claims)
     ]
+    for name, number in numbers.items():
+        to_json(name, number)
     content = {"claims": rows, "numbers": numbers, "machine": machine()}
-    write_atomically(checks.as_path("path", path), json.dumps(content, indent=1) + "\n")
+    write_atomically(checks.as_path("path", path), to_json("numbers", content, indent=1) + "\n")
+
+
+def _claims(claims: Iterable[Claim]) -> list[Claim]:
+    found = checks.sequence("claims", claims, "claims")
+    for k, claim in enumerate(found):
+        checks.instance(f"claims[{k}]", claim, Claim)
+    return found
 
 
 def verdict(claims: Iterable[Claim]) -> str:
@@ -71,7 +88,7 @@ def verdict(claims: Iterable[Claim]) -> str:
     Claims are about the data they name. When the runner has put stand-in data in their place
     (``PRIVGAN_STAND_IN`` is set) a failure is reported in the table and raises nothing.
     """
-    claims = list(claims)
+    claims = _claims(claims)
     table = "\n".join(
         f"{c.verdict}  {c.claim}: predicted {c.predicted}, measured {c.measured:.3g}, "
         f"tolerance {c.tolerance}"
@@ -89,7 +106,9 @@ def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
     """
     rows = []
     for name in names:
-        content = json.loads((folder / f"{name}.json").read_text())
+        content = read_numbers(folder / f"{name}.json")
+        if missing := {"claims", "stand_in", "seconds", "privgan"} - content.keys():
+            raise ValueError(f"{folder / name}.json says nothing of {min(missing)}; make it again")
         label = name + (f" ({content['stand_in']})" if content["stand_in"] else "")
         seconds = f"{content['seconds']:.0f}"
         version = content["privgan"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.sinkhorn import Cost
+from privgan.sinkhorn.weights import weights
 from privgan.training.losses import EntropicLoss, Loss, Value
 
 
@@ -43,11 +44,12 @@ class ExactLoss(Loss):
 
     cost: Cost
 
+    def __post_init__(self) -> None:
+        checks.instance("cost", self.cost, Cost)
+
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
-        if a is None:
-            a = x.new_full((len(x),), 1.0 / len(x))
-        value, converged = _ExactTransport.apply(x, y, a, self.cost)
+        value, converged = _ExactTransport.apply(x, y, weights("a", a, len(x), x), self.cost)
         return Value(value, converged)
 
     def shiftable(self, d: int) -> Tensor:
@@ -67,10 +69,12 @@ class _ExactTransport(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, y: Tensor, a: Tensor, cost: Cost) -> tuple[Tensor, bool]:
         with torch.no_grad():
             matrix = cost.matrix(x.double(), y.double()).cpu().numpy()
-        weights = a.detach().double().cpu().numpy()
+        if not np.isfinite(matrix).all():
+            raise ValueError("costs between x and y overflow; rescale the data")
+        masses = a.detach().double().cpu().numpy()
         unit = float(abs(matrix).max()) or 1.0  # POT's tolerances are for costs of order one
         plan, log = ot.emd(
-            weights / weights.sum(),
+            masses / masses.sum(),
             np.full(y.shape[0], 1.0 / y.shape[0]),
             matrix / unit,
             numItermax=1_000_000,

@@ -70,7 +70,7 @@ def curve(shape: str | np.ndarray | Sequence[Sequence[float]]) -> Callable[..., 
     outline in DejaVu Sans Bold is drawn. Either is centred and scaled so that its longer side
     is 2.
     """
-    corners = _outline(shape) if isinstance(shape, str) else np.asarray(shape, dtype=np.float64)
+    corners = _outline(shape) if isinstance(shape, str) else _corners(shape)
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"shape has shape {corners.shape}; the corners of a line are (k, 2)")
     start, step = corners[:-1], np.diff(corners, axis=0)
@@ -93,6 +93,11 @@ def curve(shape: str | np.ndarray | Sequence[Sequence[float]]) -> Callable[..., 
     return draw
 
 
+def _corners(shape: np.ndarray | Sequence[Sequence[float]]) -> np.ndarray:
+    corners: np.ndarray = checks.as_tensor("shape", shape).double().numpy()
+    return corners
+
+
 def _outline(text: str) -> np.ndarray:
     """The outline of a text as corners, (k, 2), with a row of NaN after each closed line."""
     from matplotlib.font_manager import FontProperties
@@ -106,8 +111,8 @@ def _outline(text: str) -> np.ndarray:
     return np.concatenate(lines) if lines else np.empty((0, 2))
 
 
-def _generator(n: int, seed: int) -> torch.Generator:
-    checks.positive_int("n", n)
+def _generator(n: int, seed: int, columns: int = 2) -> torch.Generator:
+    checks.rows("n", n, columns)
     return stream(seed, "data")
 
 
@@ -115,8 +120,12 @@ def _generator(n: int, seed: int) -> torch.Generator:
 
 
 def normal(n: int, *, std: Sequence[float], seed: int) -> Tensor:
-    """Independent centred normal columns, one for every entry of ``std``."""
-    return torch.randn((n, len(std)), generator=_generator(n, seed)) * torch.tensor(std)
+    """Independent centred normal columns, one for every entry of ``std``, which are positive."""
+    entries = enumerate(checks.sequence("std", std, "numbers"))
+    widths = torch.tensor([checks.positive(f"std[{k}]", entry) for k, entry in entries])
+    if not len(widths):
+        raise ValueError("std is empty; give a standard deviation for each column")
+    return torch.randn((n, len(widths)), generator=_generator(n, seed, len(widths))) * widths
 
 
 def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
@@ -124,9 +133,10 @@ def student(n: int, *, dof: float, dim: int, seed: int) -> Tensor:
 
     In float64: costs between the extremes of heavy tails overflow float32.
     """
-    entropy = torch.randint(2**63 - 1, (2,), generator=stream(seed, "data"))
+    dim = checks.positive_int("dim", dim)
+    entropy = torch.randint(2**63 - 1, (2,), generator=_generator(n, seed, dim))
     draws = np.random.default_rng(entropy.tolist()).standard_t(
-        checks.positive("dof", dof), (checks.positive_int("n", n), dim)
+        checks.positive("dof", dof), (n, dim)
     )
     return torch.from_numpy(draws)
 
@@ -179,9 +189,8 @@ def mnist(split: str = "train") -> Images:
     Downloaded once and checked by SHA-256. A file whose hash is wrong raises ValueError and
     is left alone; DataUnavailable says which folder was searched and how to fill it.
     """
-    prefix = {"train": "train", "test": "t10k"}.get(split)
-    if prefix is None:
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    files = {"train": "train", "test": "t10k"}
+    prefix = files[checks.one_of("split", split, files)]
     pixels = _read_idx(_fetch(f"{prefix}-images-idx3-ubyte.gz"), header=16)
     labels = _read_idx(_fetch(f"{prefix}-labels-idx1-ubyte.gz"), header=8)
     return Images(
@@ -194,9 +203,8 @@ def mnist(split: str = "train") -> Images:
 
 def digits(split: str = "train") -> Images:
     """scikit-learn's bundled 8 x 8 digits, 1500 for "train" and 297 for "test"; no network."""
-    rows = {"train": slice(0, 1500), "test": slice(1500, None)}.get(split)
-    if rows is None:
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    parts = {"train": slice(0, 1500), "test": slice(1500, None)}
+    rows = parts[checks.one_of("split", split, parts)]
     from sklearn.datasets import load_digits  # half of the package's import time, so only here
 
     bunch = load_digits()

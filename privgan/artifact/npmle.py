@@ -38,7 +38,8 @@ def nonparametric_mle(
     other points than the grid, and at a report whose density is zero wherever the law may have
     weight: on all of the grid, or where ``start`` has some.
     """
-    reports = values_of("reports", reports)
+    checks.instance("mechanism", mechanism, Mechanism)
+    reports, axes = values_of("reports", reports), checks.sequence("axes", axes, "tensors")
     if reports.shape[1] != 2 or len(axes) != 2:
         raise ValueError(f"{reports.shape[1]} columns and {len(axes)} axes; this is for the plane")
     iterations = checks.positive_int("iterations", iterations)

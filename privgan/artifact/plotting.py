@@ -58,8 +58,12 @@ def use_style() -> None:
 
 def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -> None:
     """Scatter 2D points (n, 2) in a role's colour, over [-limit, limit]^2, equal scales."""
+    points = checks.as_records("points", points)
+    if points.shape[1] != 2:
+        raise ValueError(f"points has shape {tuple(points.shape)}; a cloud in the plane is (n, 2)")
+    colour = ROLES[checks.one_of("role", role, ROLES)].colour
     x, y = points.detach().cpu().numpy().T
-    ax.scatter(x, y, s=1.5, c=ROLES[role].colour, linewidths=0, alpha=0.6, rasterized=True)
+    ax.scatter(x, y, s=1.5, c=colour, linewidths=0, alpha=0.6, rasterized=True)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
 
@@ -68,7 +72,13 @@ def mosaic(
     ax: Axes, images: Tensor, side: int, title: str, *, rows: int = 4, vmax: float | None = 1.0
 ) -> None:
     """Tile flattened images (n, side * side) in ``rows`` rows, 0 black; None scales to the data."""
-    tiles = images.detach().cpu().numpy()
+    side, rows = checks.positive_int("side", side), checks.positive_int("rows", rows)
+    tiles = checks.as_records("images", images).detach().cpu().numpy()
+    if tiles.shape[1] != side**2 or len(tiles) < rows:
+        raise ValueError(
+            f"images has shape {tiles.shape}; {rows} rows of side {side} need ({rows} or more, "
+            f"{side**2})"
+        )
     columns = len(tiles) // rows
     tiles = tiles[: rows * columns].reshape(rows, columns, side, side)
     picture = np.block([[np.pad(tile, 1) for tile in row] for row in tiles])
@@ -97,6 +107,9 @@ def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -
     frames: a title, and a cloud (n, 2) for each role, side by side.
     """
     images = []
+    frames = checks.sequence("frames", frames, "titles with clouds")
+    if not frames:
+        raise ValueError("frames is empty; a film needs one at least")
     for title, clouds in frames:
         fig = Figure(figsize=(PAGE / 3 * len(clouds), 2.5))
         canvas = FigureCanvasAgg(fig)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from privgan.files import write_atomically
+from privgan.files import parse, reading, write_atomically
 
 
 def sealed(into: Path, output: str) -> Path:
@@ -27,7 +27,7 @@ def seal(stage: Path, into: Path, output: str, **about: Any) -> None:
     if not path.exists():
         raise ValueError(f"{output} recorded no numbers; its last cell should write {path.name}")
     pictures = sorted(set(stage.iterdir()) - {stage / name for name in _last(output)})
-    content = _read(path) | about
+    content = read_numbers(path) | about
     content["pictures"] = {picture.name: _sha256(picture) for picture in pictures}
     write_atomically(path, json.dumps(content, indent=1) + "\n")
     os.replace(stage, sealed(into, output))
@@ -42,8 +42,8 @@ def publish(into: Path, output: str) -> None:
     numbers, notebook = (into / name for name in _last(output))
     if (made / numbers.name).exists():
         if numbers.exists():
-            new = _read(made / numbers.name)["pictures"]
-            for name in set(_read(numbers).get("pictures", {})) - set(new):
+            new = read_numbers(made / numbers.name)["pictures"]
+            for name in set(read_numbers(numbers).get("pictures", {})) - set(new):
                 (into / name).unlink(missing_ok=True)
         notebook.unlink(missing_ok=True)
         numbers.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def check_whole(into: Path, output: str) -> None:
         raise ValueError(f"a run was killed while it moved {output} into {into}; repeat it")
     if not path.exists():
         raise ValueError(f"{path} is missing; make {output} again")
-    for name, digest in _read(path).get("pictures", {}).items():
+    for name, digest in read_numbers(path).get("pictures", {}).items():
         if not (into / name).exists() or _sha256(into / name) != digest:
             raise ValueError(f"{into / name} is not what {path.name} was made with; repeat the run")
 
@@ -73,12 +73,13 @@ def _last(output: str) -> tuple[str, str]:
     return f"{output}.json", f"{output}.ipynb"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
-    return content
+def read_numbers(path: Path) -> dict[str, Any]:
+    """What a notebook recorded; ValueError for a file that is damaged or something else."""
+    with reading(path, f"{path} is not JSON as a notebook records it"):
+        content = parse(path.read_bytes(), constant=float)
+        if not isinstance(content, dict):
+            raise ValueError(f"it is a {type(content).__name__}")
+        return content
 
 
 def _sha256(path: Path) -> str:

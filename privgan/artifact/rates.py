@@ -31,6 +31,8 @@ def draw_reports(draw: Callable[..., Tensor], mechanism: Mechanism, n: int, *, s
     """Reports (n, d) of fresh records ``draw(n, seed=...)``: itself a sampler once the first two
     arguments are bound, ``partial(draw_reports, draw, mechanism)``.
     """
+    checks.function("draw", draw, "privgan.artifact.data.circle")
+    checks.instance("mechanism", mechanism, Mechanism)
     records, noise = _seeds(seed)
     return mechanism.privatize(draw(n, seed=records), seed=noise)
 
@@ -56,6 +58,10 @@ def sampled_losses(
     Returns float64 values (repeats[n],) for every n, cost units. Warns if any was not solved to
     the loss's tolerance. Raises ValueError for a stored value that is damaged.
     """
+    checks.instance("loss", loss, Loss)
+    for name, draw in (("draw_x", draw_x), ("draw_y", draw_y)):
+        checks.function(name, draw, "privgan.artifact.data.circle")
+    checks.instance("repeats", repeats, Mapping)
     repeats = {checks.positive_int("a size in repeats", n): r for n, r in repeats.items()}
     for n, r in repeats.items():
         checks.positive_int(f"repeats[{n}]", r)
@@ -104,8 +110,13 @@ def _solved(
 
 def _seeds(*entropy: int) -> tuple[int, int]:
     """Two seeds of independent streams: equal or neighbouring seeds would share their numbers."""
-    first, second = np.random.SeedSequence(entropy).generate_state(2)
+    first, second = np.random.SeedSequence(_entropy(*entropy)).generate_state(2)
     return int(first), int(second)
+
+
+def _entropy(*seeds: int) -> list[int]:
+    """Integers as NumPy takes them, which knows no negative ones."""
+    return [checks.integer("seed", seed) % 2**128 for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -127,9 +138,10 @@ def rate(errors: Mapping[int, Tensor], *, seed: int = 0) -> Rate:
     percentile bootstrap's, resampling the repetitions at each n: it holds what repetitions vary
     by, not the curvature of the true curve.
     """
+    checks.instance("errors", errors, Mapping)
     if len(errors) < 2:
         raise ValueError(f"errors has {len(errors)} sizes; a slope needs two")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_entropy(seed))
     sizes = [checks.positive_int("a size in errors", n) for n in errors]
     squares = [_squares(f"errors[{n}]", of) for n, of in errors.items()]
     draws = [s[rng.integers(len(s), size=(RESAMPLES, len(s)))].mean(1) for s in squares]

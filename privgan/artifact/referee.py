@@ -91,7 +91,7 @@ def accuracy(classifier: Classifier, x: Tensor, labels: Tensor) -> float:
 
 def _labels(labels: Tensor, n: int, k: int) -> Tensor:
     """Class numbers of ``n`` images, (n,) int64."""
-    labels = torch.as_tensor(labels)
+    labels = checks.as_tensor("labels", labels)
     if labels.is_floating_point() or labels.shape != (n,):
         raise ValueError(
             f"labels has shape {tuple(labels.shape)} and dtype {labels.dtype}; expected one "

@@ -1,7 +1,9 @@
 """Independent trainings side by side, one thread each, resumable one by one."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,8 +30,9 @@ def fit_all(
     training; none if empty.
 
     What a training warns of is warned of here, after its name, once all are done. Raises
-    ValueError where two trainings have one generator.
+    ValueError where two trainings have one generator, TypeError for what `fit` does not take.
     """
+    _check_settings(trainings)
     _check_apart(trainings)
     folder = checks.as_path("checkpoint_dir", checkpoint_dir) if checkpoint_dir else None
     calls = []
@@ -46,12 +49,25 @@ def fit_all(
     return {name: history for name, (_, history, _) in zip(trainings, results, strict=True)}
 
 
+def _check_settings(trainings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise unless every training has a file's name, a generator, and what `fit` takes."""
+    checks.instance("trainings", trainings, Mapping)
+    for name, settings in trainings.items():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"trainings has {name!r}, which no file can be called; rename it")
+        checks.instance(f"trainings[{name!r}]", settings, Mapping)
+        if unknown := settings.keys() - inspect.signature(fit).parameters.keys():
+            raise TypeError(f"trainings[{name!r}] has {min(unknown)!r}, which fit does not take")
+        checks.instance(f"the generator of {name!r}", settings.get("generator"), Generator)
+
+
 def _check_apart(trainings: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ValueError where two trainings would move the same weights or write the same file."""
     owners: dict[Any, str] = {}
     for name, settings in trainings.items():
-        checks.instance(f"the generator of {name!r}", settings.get("generator"), Generator)
-        taken: dict[Any, str] = {id(p): "weights" for p in settings["generator"].parameters()}
+        taken: dict[Any, str] = {
+            id(p): "generator's weights" for p in settings["generator"].parameters()
+        }
         if settings.get("checkpoint") is not None:
             path = checks.as_path("checkpoint", settings["checkpoint"])
             taken[path.resolve()] = "checkpoint"
@@ -83,11 +99,16 @@ def side_by_side(
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
     jobs = checks.positive_int("jobs", jobs)
+    checks.function("function", function, "privgan.report_nll")
+    each = [
+        checks.sequence(f"calls[{k}]", call, "arguments")
+        for k, call in enumerate(checks.sequence("calls", calls, "tuples of arguments"))
+    ]
     with warnings.catch_warnings():
         # The solver keeps memory between solves; joblib takes it for a leak, and replaces a
         # worker between two calls. None is lost.
         warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
-        return Parallel(n_jobs=jobs)(delayed(_alone)(function, *call) for call in calls)
+        return Parallel(n_jobs=jobs)(delayed(_alone)(function, *call) for call in each)
 
 
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -4,6 +4,7 @@ The cost, the budget and the matched loss all follow from the density, so a samp
 from another law breaks promise and recovery at once.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,8 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from privgan.mechanisms import Mechanism
 
-SPREAD = 7.0  # lines reach sinh(7) = 548 typical spreads to either side
-STEPS = 512  # points to either side
+SPREAD = 7.0  # lines reach sinh(7) = 548 typical spreads to either side, the middle densest
+STEPS = 256  # points to either side where the mass is,
+COARSE = 32  # and in each of two looks that find out where that is
+RARE = 1e-9  # a chance
+NEGLIGIBLE = 16.0  # nats below a line's highest density
 ENTRIES = 2**22  # numbers formed at once
 
 
@@ -36,10 +40,17 @@ def line_p_value(
 
     numbers = torch.ones(y.shape[1], dtype=torch.bool) if numbers is None else numbers
     moving = y[:, numbers]
-    if not y.isfinite().all() or len(moving.unique(dim=0)) < len(y):
-        return 0.0  # a continuous channel never repeats itself
+    if not y.isfinite().all():
+        return 0.0
+    away = (moving - moving.median(0).values).abs()
+    spread = float(away.median())
+    # A continuous channel repeats itself only as often as numbers so far from 0 lie close together.
+    close = torch.finfo(y.dtype).eps * moving.abs().amax(0) / away.median(0).values
+    close = close.nan_to_num(1.0).clamp(max=1.0)
+    repeats = len(y) - len(moving.unique(dim=0))
+    if spread == 0.0 or stats.poisson.sf(repeats - 1, len(y) ** 2 * float(close.min())) < RARE:
+        return 0.0
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
-    spread = float((moving - moving.median(0).values).abs().median())
     rng = np.random.default_rng(len(y))
     smallest = 1.0
     for k, family in enumerate(FAMILIES):
@@ -153,15 +164,49 @@ FAMILIES: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (
 def _ranks(
     mechanism: Mechanism, x: Tensor, blocks: Tensor, directions: Tensor, spread: float
 ) -> np.ndarray:
-    """The distribution function along each block's line at the block itself, (n,)."""
-    t = spread * torch.linspace(-SPREAD, SPREAD, 2 * STEPS + 1).double().sinh()
+    """The distribution function along each block's line at the block itself, (n,).
+
+    A line across hundreds of columns leaves the likely, or the possible, after a thousandth of a
+    spread: where its mass lies is looked for first.
+    """
     ranks = []
-    size = max(1, ENTRIES // (len(t) * blocks[0].numel()))
+    size = max(1, ENTRIES // ((2 * STEPS + 1) * blocks[0].numel()))
     for y, v in zip(blocks.split(size), directions.split(size), strict=True):
-        points = y[:, None] + t[None, :, None, None] * v[:, None]  # (n, t, rows, d)
-        log = mechanism.log_density(x[None], points.reshape(-1, y.shape[2]))
-        log = log.reshape(points.shape[:3]).sum(2)  # (n, t)
+        ends = torch.full((len(y), 2, 1), spread * math.sinh(SPREAD), dtype=torch.float64)
+        for _ in range(2):
+            t, log = _along(mechanism, x, y, v, ends, COARSE)
+            ends = _reach(t, log)
+        t, log = _along(mechanism, x, y, v, ends, STEPS)
         density = (log - log.amax(1, keepdim=True)).exp()
         mass = (density[:, 1:] + density[:, :-1]) / 2 * t.diff()
         ranks.append(mass[:, :STEPS].sum(1) / mass.sum(1))
     return torch.cat(ranks).numpy()
+
+
+def _along(
+    mechanism: Mechanism, x: Tensor, y: Tensor, v: Tensor, ends: Tensor, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Places on the lines through blocks ``y`` (n, rows, d), so many a side, and log densities.
+
+    ends: how far lines go to the left and to the right, (n, 2, 1). Both results: (n, 2 steps + 1).
+    """
+    shape = torch.linspace(0.0, SPREAD, steps + 1).double().sinh() / math.sinh(SPREAD)
+    left, right = (ends * shape).unbind(1)
+    t = torch.cat([-left[:, 1:].flip(1), right], 1)
+    points = y[:, None] + t[:, :, None, None] * v[:, None]  # (n, t, rows, d)
+    log = mechanism.log_density(x[None], points.reshape(-1, y.shape[2]))
+    return t, log.reshape(points.shape[:3]).sum(2)
+
+
+def _reach(t: Tensor, log: Tensor) -> Tensor:
+    """How far from the middle the mass reaches to the left and to the right, (n, 2, 1).
+
+    It is one place further than the last that is not negligible.
+    """
+    middle = t.shape[1] // 2
+    likely = log >= log.amax(1, keepdim=True) - NEGLIGIBLE
+    likely[:, middle] = True
+    first = likely.byte().argmax(1) - 1
+    last = t.shape[1] - likely.byte().flip(1).argmax(1)
+    found = t.gather(1, torch.stack([first, last], 1).clamp(0, t.shape[1] - 1))
+    return found.abs()[:, :, None]

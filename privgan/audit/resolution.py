@@ -75,7 +75,11 @@ def identifiability(
     points = checks.as_records("points", points).double()
     k = len(points)
     if k < 2:
-        raise ValueError("points has one row; give at least two records to tell apart")
+        raise ValueError("points has one row; give two records to tell apart, or raise bins")
+    try:
+        mechanism._admit(points, clip=False)
+    except ValueError as error:
+        raise ValueError(f"points, as x, do not fit {mechanism!r}: {error}") from None
     each = max(1, REPORTS // k)
     (own,) = own_seeds(seed, "identifiability", 1)
     reports = mechanism.privatize(points.repeat_interleave(each, 0), seed=own)

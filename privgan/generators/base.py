@@ -65,7 +65,7 @@ class Generator(nn.Module):
         independent ones (Owen, "Monte Carlo extension of quasi-Monte Carlo", 1998). Beyond the
         21 201 dimensions that such sets exist in, latents are independent.
         """
-        like = next(self.parameters())
+        like = next(self.parameters(), torch.empty(0))  # one without parameters is float32
         if even and self.latent_dim <= SobolEngine.MAXDIM:
             digits = _sobol(n, self.latent_dim, like.device)
             shift = torch.randint(2**BITS, (self.latent_dim,), generator=generator)
@@ -104,7 +104,11 @@ class Generator(nn.Module):
         The layers run in evaluation mode; the mode is restored afterwards. ``seed=None``
         takes fresh entropy.
         """
-        return self.draw_records(checks.positive_int("n", n), stream(seed, "sample")).to(device)
+        where = as_device("device", device)
+        for name in ("latent_dim", "out_dim"):
+            checks.positive_int(f"{type(self).__name__}.{name}", getattr(self, name, None))
+        n = checks.rows("n", n, self.latent_dim + self.out_dim)
+        return self.draw_records(n, stream(seed, "sample")).to(where)
 
     @usual(grad=False)
     def draw_records(self, n: int, generator: torch.Generator) -> Tensor:
@@ -133,6 +137,8 @@ class Generator(nn.Module):
         except TypeError as error:
             alone = "torch.save(generator.state_dict(), path)"
             raise TypeError(f"{error}; or keep its weights alone: {alone}") from None
+        if about is not None:
+            checks.instance("about", about, Mapping)
         said = {"generator": plain, "about": dict(about or {})}
         save_tensors(place, FORMAT, said, weights | arguments, "generator")
 
@@ -141,6 +147,19 @@ class Generator(nn.Module):
         known = all(part in state for part in parts)
         self.law = NormalMixture(*(state[part] for part in parts)) if known else None
         super()._load_from_state_dict(state, prefix, *rest)
+
+
+def as_device(name: str, value: Any) -> torch.device:
+    """``value`` as a device that this machine has, and that holds numbers."""
+    try:
+        found = torch.device(value)
+        torch.empty(1, device=found).item()
+    except (TypeError, RuntimeError, AssertionError):
+        raise ValueError(
+            f"{name} {checks.shown(value)} cannot be used here; name one that this machine has: "
+            "cpu, or cuda where there is a GPU"
+        ) from None
+    return found
 
 
 class Units(nn.Module):
@@ -242,7 +261,14 @@ def _setting(value: Any) -> Plain:
 def seeded(seed: int) -> Iterator[None]:
     """Initialise layers from ``seed`` and put the global CPU generator back afterwards."""
     with usual(grad=True), ambient(seed, "initialisation"):
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            if not any(word in str(error) for word in ("memory", "Storage size")):
+                raise
+            raise ValueError(
+                "the layers do not fit into memory; lower latent_dim, out_dim or what sets widths"
+            ) from error
 
 
 @contextmanager

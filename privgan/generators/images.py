@@ -10,6 +10,7 @@ from privgan.generators.base import (
     Bounded,
     Generator,
     Units,
+    as_device,
     in_mode,
     limits,
     output,
@@ -148,15 +149,20 @@ class Labelled(Generator):
         device: str | torch.device = "cpu",
     ) -> Tensor:
         """``n`` records (n, decoder.out_dim) of one class, without its columns; as `sample`."""
-        generator = stream(seed, "sample")
-        normals = self.decoder.latent(checks.positive_int("n", n), generator)[:, : -self.k]
+        generator, where = stream(seed, "sample"), as_device("device", device)
+        normals = self.decoder.latent(
+            checks.rows("n", n, self.latent_dim + self.out_dim), generator
+        )[:, : -self.k]
         if not 0 <= checks.integer("label", label) < self.k:
             raise ValueError(f"label must be 0 to {self.k - 1}, got {label}")
         z = self._of(torch.full((n,), int(label), device=normals.device), normals, generator)
-        return self.decoder.draw(self.decode(z), generator).to(device)
+        return self.decoder.draw(self.decode(z), generator).to(where)
 
     @usual(grad=False)
     def decode(self, z: Tensor) -> Tensor:
         """Latents (n, latent_dim), classes included, to records without the class's columns."""
+        z = checks.as_records("z", z)
+        if z.shape[1] != self.latent_dim:
+            raise ValueError(f"z has {z.shape[1]} columns; latents have {self.latent_dim}")
         with in_mode(self, training=False):
-            return self.decoder(z)
+            return self.decoder(z.to(next(self.parameters(), z)))

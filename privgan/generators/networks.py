@@ -127,7 +127,7 @@ def _blocks(categories: Sequence[slice], out_dim: int) -> tuple[slice, ...]:
     if isinstance(categories, slice):
         raise TypeError(f"categories must be a sequence of slices: use ({categories},)")
     found, taken = [], set[int]()
-    for k, block in enumerate(categories):
+    for k, block in enumerate(checks.sequence("categories", categories, "slices")):
         name = f"categories[{k}]"
         checks.instance(name, block, slice)
         whole = block.start is not None and block.stop is not None and block.step in (None, 1)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from privgan import checks
 from privgan.files import load_tensors, reading
-from privgan.generators.base import FORMAT, Generator
+from privgan.generators.base import FORMAT, Generator, as_device
 from privgan.plain import Plain, from_plain
 from privgan.surroundings import usual
 
@@ -33,7 +33,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
     Raises FileNotFoundError, which lists the kept ones; ValueError for a file that is damaged, and
     for a generator of a class that is not known here, or has changed since.
     """
-    path = checks.as_path("path", path)
+    path, where = checks.as_path("path", path), as_device("device", device)
     kept = FOLDER / f"{path}.safetensors"
     if not path.exists() and path.name == str(path) and kept.exists():
         path = kept
@@ -55,7 +55,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Generator:
                 f"{error}"
             ) from error
         model.about = said["about"]
-    return model.to(device).eval()
+    return model.to(where).eval()
 
 
 def _built(said: Plain, weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> Generator:

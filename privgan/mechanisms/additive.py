@@ -88,10 +88,15 @@ class Gaussian(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         sigma = checks.positive("sigma", self.sigma)
+        if not 0.0 < 2.0 * sigma * sigma < math.inf:
+            raise ValueError(
+                f"sigma is {sigma:.4g}, and float64 does not hold its square; change the units of "
+                "the records"
+            )
         vars(self).update(
             sigma=sigma,
             cost=SquaredL2(),
-            reg=checks.positive("2 sigma^2", 2.0 * sigma**2),  # may underflow
+            reg=2.0 * sigma * sigma,
             noise=f"normal, standard deviation {sigma:.4g} on every coordinate",
         )
 
@@ -110,7 +115,7 @@ class Gaussian(Additive):
         (Balle and Wang 2018), to a relative 1e-9 and on the safe side.
         """
         distance, bounds = calibration(cls.norm, sensitivity, bounds)
-        return cls(distance / gaussian_mu(epsilon, delta), bounds=bounds)
+        return cls(_scale(distance, gaussian_mu(epsilon, delta), epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
         return Budget(mu=distance / self.sigma)
@@ -119,7 +124,7 @@ class Gaussian(Additive):
         return self.sigma * torch.randn(shape, dtype=dtype, generator=generator)
 
     def _log_normaliser(self, y: Tensor) -> float:
-        return -0.5 * y.shape[1] * math.log(2.0 * math.pi * self.sigma**2)
+        return -0.5 * y.shape[1] * (math.log(math.pi) + math.log(self.reg))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,7 +155,7 @@ class Laplace(Additive):
         sensitivity: L1 diameter of the public domain, or ``bounds`` to take it from.
         """
         distance, bounds = calibration(cls.norm, sensitivity, bounds)
-        return cls(_scale(distance, epsilon), bounds=bounds)
+        return cls(_pure_scale(distance, epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
         return Budget(pure=distance / self.scale)
@@ -202,7 +207,7 @@ class EuclideanLaplace(Additive):
         geo-indistinguishability within a radius, pass that radius as the sensitivity.
         """
         distance, bounds = calibration(cls.norm, sensitivity, bounds)
-        return cls(_scale(distance, epsilon), bounds=bounds)
+        return cls(_pure_scale(distance, epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
         return Budget(pure=distance / self.scale)
@@ -221,7 +226,19 @@ class EuclideanLaplace(Additive):
         return -(log_area + math.lgamma(d) + d * math.log(self.scale))
 
 
-def _scale(distance: float, epsilon: float) -> float:
+def _pure_scale(distance: float, epsilon: float) -> float:
     """distance / epsilon, rounded up: epsilon is never exceeded."""
-    scale = distance / checks.positive("epsilon", epsilon)
+    epsilon = checks.positive("epsilon", epsilon)
+    scale = _scale(distance, epsilon, epsilon)
     return math.nextafter(scale, math.inf) if distance / scale > epsilon else scale
+
+
+def _scale(distance: float, over: float, epsilon: float) -> float:
+    """distance / over, of noise for records this far apart; ValueError if float64 lacks it."""
+    scale = distance / over
+    if not 0.0 < scale < math.inf:
+        raise ValueError(
+            f"epsilon is {epsilon:.4g} for records {distance:.4g} apart, and float64 does not hold "
+            "noise of the scale it asks for; change epsilon, or the units of the records"
+        )
+    return scale

@@ -14,22 +14,18 @@ apply the mechanism": when P is the raw law.
 """
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.mechanisms.bounds import Bounds
+from privgan.mechanisms.bounds import Bounds, Records
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.sinkhorn import Cost
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.values import Value
-
-Records = TypeVar("Records", Tensor, np.ndarray)
 
 
 class Mechanism(Value, ABC):
@@ -76,7 +72,7 @@ class Mechanism(Value, ABC):
         entropy. The noise is drawn on the CPU so that a seed means the same everywhere, from a
         stream of its own: whatever else was drawn with that seed, it is not this.
         """
-        records = self._admit(checks.as_records("x", x), clip)
+        records = self._admit(checks.as_records("x", x), checks.flag("clip", clip))
         reports = self._draw(self.forward(records), stream(seed, "noise"))
         return reports if isinstance(x, Tensor) else reports.numpy()
 
@@ -140,7 +136,7 @@ class Mechanism(Value, ABC):
         """``bins`` records across the bounds' widest coordinate, cells' middles, float64."""
         if self.bounds is None:
             raise BoundsMissing(f"{self!r} has no bounds to lay a grid over; pass points=")
-        widths = self.bounds.widths
+        bins, widths = checks.positive_int("bins", bins), self.bounds.widths
         widest = widths.index(max(widths))
         grid = torch.tensor([self.bounds.center] * bins, dtype=torch.float64)
         steps = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5
@@ -149,6 +145,7 @@ class Mechanism(Value, ABC):
 
     def describe(self, delta: float = 1e-5) -> str:
         """Noise, budgets, recovery and clipping in plain words; ``delta`` where one is needed."""
+        delta = checks.fraction("delta", delta)
         parts = {"noise": self.noise, **self._budgets_in_words(delta), "recovery": self.recovery}
         if self.bounds is not None:
             parts["clipping"] = (
@@ -181,7 +178,6 @@ class Mechanism(Value, ABC):
             if clip:
                 raise ValueError(f"{self!r} has no bounds to clip to; give it bounds=...")
             return x
-        self.bounds.check_columns(x.shape[1])
         if not clip:
             self.bounds.check(x)
         # Clipped in either case: a limit rounded to the precision of x may lie just outside.

@@ -11,8 +11,9 @@ Its entropic transport cost is then smallest at the raw law, whatever the shares
 `base`. `training.blocks` has the loss that is followed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,48 +21,39 @@ from torch import Tensor
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.columns import ByColumns
 from privgan.sinkhorn import Cost
+
+Block = TypeVar("Block")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BlocksCost(Cost):
+class BlocksCost(ByColumns):
     """``cost_b(x[:, columns_b], y[:, columns_b]) / reg_b`` for reports y of block b.
 
-    parts: (columns, cost, reg) of every block. The last column of y is b; that of x is not used.
+    The last column of y is b; that of x is not used.
     """
 
-    parts: tuple[tuple[slice, Cost, float], ...]
-
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        self._check(x, y)
         found, order = [], []
-        for rows, (s, cost, reg) in self._blocks(y):
+        for rows, (s, cost, reg) in by_number(y, self.blocks):
             found.append(cost.matrix(x[:, s], y[rows][:, s]) / reg)
             order.append(rows)
         return torch.cat(found, 1)[:, torch.cat(order).argsort()]
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        found, order = [], []
+        for rows, (s, cost, reg) in by_number(y, self.blocks):
+            found.append(cost.paired(x[rows][:, s], y[rows][:, s]) / reg)
+            order.append(rows)
+        return torch.cat(found)[torch.cat(order).argsort()]
+
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         total = torch.zeros_like(x)
-        for rows, (s, cost, reg) in self._blocks(y):
+        for rows, (s, cost, reg) in by_number(y, self.blocks):
             total[:, s] = cost.gradient(x[:, s], y[rows][:, s], plan[:, rows]) / reg
         return total
-
-    def shiftable(self, d: int) -> Tensor:
-        found = super().shiftable(d)
-        for s, cost, _ in self.parts:
-            found[s] = cost.shiftable(len(found[s]))
-        return found
-
-    def flat(self, d: int) -> Tensor:
-        found = super().flat(d)
-        for s, cost, _ in self.parts:
-            found[s] |= cost.flat(len(found[s]))
-        return found
-
-    def _blocks(self, y: Tensor) -> list[tuple[Tensor, tuple[slice, Cost, float]]]:
-        """Which rows of ``y`` are of a block, for every block that has any."""
-        marks = y[:, -1].round()
-        found = [((marks == b).nonzero()[:, 0], part) for b, part in enumerate(self.parts)]
-        return [(rows, part) for rows, part in found if len(rows)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,14 +70,16 @@ class Blocks(Mechanism):
     columns: tuple[slice, ...] = field(init=False)  # of a report: those of each mechanism
 
     def __init__(self, *mechanisms: Mechanism, dim: int | None = None):
-        for mechanism in mechanisms:
-            checks.instance("mechanisms", mechanism, Mechanism)
-        dims = {*(m.dim for m in mechanisms), dim} - {None}
+        if not mechanisms:
+            raise ValueError("Blocks needs at least one mechanism")
+        for k, mechanism in enumerate(mechanisms):
+            checks.instance(f"mechanisms[{k}]", mechanism, Mechanism)
+        given = None if dim is None else checks.positive_int("dim", dim)
+        dims = {d for d in (given, *(m.dim for m in mechanisms)) if d is not None}
         if len(dims) != 1:
-            raise ValueError(
-                f"the records of all mechanisms need one number of columns, not {dims}"
-            )
-        (dim,) = (checks.positive_int("dim", d) for d in dims)
+            said = f"these say {sorted(dims)}" if dims else "pass dim, for none of these says it"
+            raise ValueError(f"the records of all mechanisms need one number of columns; {said}")
+        (dim,) = dims
         columns, start = [], 0
         for mechanism in mechanisms:
             width = mechanism.report_dim(dim)
@@ -109,7 +103,7 @@ class Blocks(Mechanism):
 
     def heated(self, times: float) -> tuple[Cost, float]:
         pairs = zip(self.columns, self.mechanisms, strict=True)
-        return BlocksCost(tuple((s, *m.heated(times)) for s, m in pairs)), 1.0
+        return BlocksCost([(s, *m.heated(times)) for s, m in pairs]), 1.0
 
     def report_dim(self, d: int) -> int:
         return int(self.columns[-1].stop) + 1
@@ -122,11 +116,8 @@ class Blocks(Mechanism):
 
     def split(self, y: Tensor) -> Iterator[tuple[Tensor, slice, Mechanism]]:
         """Row numbers, columns and mechanism of every block that ``y`` (m, d') has reports of."""
-        marks = y[:, -1].round()
-        for b, (s, mechanism) in enumerate(zip(self.columns, self.mechanisms, strict=True)):
-            rows = (marks == b).nonzero()[:, 0]
-            if len(rows):
-                yield rows, s, mechanism
+        for rows, pair in by_number(y, zip(self.columns, self.mechanisms, strict=True)):
+            yield rows, *pair
 
     def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
         """For every column that of the block which finds the least spread: it sees the sharpest.
@@ -172,5 +163,14 @@ class Blocks(Mechanism):
         """Given which mechanism a report comes through."""
         height = y.new_empty(len(y))
         for rows, s, mechanism in self.split(y):
-            height[rows] = torch.as_tensor(mechanism._log_normaliser(y[rows][:, s])).to(y)
+            height[rows] = mechanism._log_normaliser(y[rows][:, s])
         return height
+
+
+def by_number(y: Tensor, blocks: Iterable[Block]) -> Iterator[tuple[Tensor, Block]]:
+    """Row numbers of every block that ``y`` (m, d') has reports of, and what is said of it."""
+    marks = y[:, -1].round()
+    for b, block in enumerate(blocks):
+        rows = (marks == b).nonzero()[:, 0]
+        if len(rows):
+            yield rows, block

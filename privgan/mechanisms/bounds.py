@@ -13,7 +13,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,8 @@ from privgan.values import Value
 
 # Between these no width, half width, diameter or inverse of one leaves the normal numbers.
 SMALLEST, LARGEST = 1e-300, 1e300
+
+Records = TypeVar("Records", Tensor, np.ndarray)
 
 
 class Bounds(Value, ABC):
@@ -43,22 +47,27 @@ class Bounds(Value, ABC):
     def l2_diameter(self, d: int | None = None) -> float:
         """The largest L2 distance between two records; ``d``, if given, must be ``dim``."""
 
-    @abstractmethod
-    def clip(self, x: Tensor) -> Tensor:
+    def clip(self, x: Records) -> Records:
         """The nearest record of the set to every row of ``x`` (n, dim), differentiably.
 
         It lies inside, also where the precision of ``x`` is coarse: up to that rounding it is the
-        nearest. Raises ValueError where the set holds no number of that precision.
+        nearest. Raises ValueError where the set holds no number of that precision, and for rows
+        that are not finite.
         """
+        clipped = self._clip(self._records("x", x))
+        return clipped if isinstance(x, Tensor) else clipped.numpy()
+
+    @abstractmethod
+    def _clip(self, x: Tensor) -> Tensor:
+        """`clip` for rows that have been looked at; NaN stays NaN."""
 
     @abstractmethod
     def _outside(self, x: Tensor) -> Tensor:
         """Which entries (n, dim), or rows (n, 1), lie outside."""
 
-    def check(self, x: Tensor, name: str = "x") -> None:
+    def check(self, x: Tensor | np.ndarray, name: str = "x") -> None:
         """Raise ValueError at the first row of ``x`` (n, dim) that lies outside."""
-        self.check_columns(x.shape[1], name)
-        outside = self._outside(x)
+        outside = self._outside(self._records(name, x))
         if not outside.any():
             return
         row, column = (int(i) for i in outside.nonzero()[0])
@@ -69,20 +78,31 @@ class Bounds(Value, ABC):
             f"{where}; ask for clipping with clip=True, or widen the public bounds"
         )
 
+    def _records(self, name: str, x: Any) -> Tensor:
+        """``x`` as finite rows of the right width; there may be none."""
+        records = checks.as_float_tensor(name, x)
+        if records.ndim != 2:
+            raise ValueError(
+                f"{name} has shape {tuple(records.shape)}; records are (n, {self.dim}), a row each"
+            )
+        self.check_columns(records.shape[1], name)
+        checks.check_finite(name, records, "row")
+        return records
+
     def check_columns(self, d: int, name: str = "x") -> None:
         """Raise ValueError unless records of ``d`` columns fit."""
         if d != self.dim:
             raise ValueError(f"{name} has {d} columns and {self!r} has {self.dim}; they must agree")
 
-    def _check_size(self) -> None:
+    def _check_size(self, names: str) -> None:
         """Raise ValueError for a domain in units so small or so large that numbers fail."""
         with contextlib.suppress(OverflowError):  # which math.fsum raises
             reach = math.hypot(*self.center) + self.l1_diameter()
             if min(self.widths) >= SMALLEST and reach <= LARGEST:
                 return
         raise ValueError(
-            f"{self!r} must be wider than {SMALLEST:g} in every column and within {LARGEST:g} of "
-            "the origin; change the units of the records"
+            f"{names} must leave a domain wider than {SMALLEST:g} in every column and within "
+            f"{LARGEST:g} of the origin, got {self!r}; change the units of the records"
         )
 
     def _no_number(self, dtype: torch.dtype) -> ValueError:
@@ -117,7 +137,7 @@ class Box(Bounds):
                 raise ValueError(f"low must be below high, got {a!r} and {b!r} for column {k}")
         center = tuple(a / 2 + b / 2 for a, b in zip(lows, highs, strict=True))
         vars(self).update(low=lows, high=highs, dim=dim, center=center)
-        self._check_size()
+        self._check_size("low and high")
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -131,7 +151,7 @@ class Box(Bounds):
         self.check_columns(self.dim if d is None else d)
         return math.hypot(*self.widths)
 
-    def clip(self, x: Tensor) -> Tensor:
+    def _clip(self, x: Tensor) -> Tensor:
         ends = ("low", "high") if x.dtype == torch.float64 else ("_low_single", "_high_single")
         low, high = (self.placed(end, x) for end in ends)
         return torch.maximum(torch.minimum(x, high), low)
@@ -182,7 +202,7 @@ class Ball(Bounds):
         radius = checks.positive("radius", checks.public("radius", radius))
         dim = _dim({"center": center}, dim)
         vars(self).update(radius=radius, dim=dim, center=_limits("center", center, dim))
-        self._check_size()
+        self._check_size("radius and center")
 
     @property
     def widths(self) -> tuple[float, ...]:
@@ -196,7 +216,7 @@ class Ball(Bounds):
         self.check_columns(self.dim if d is None else d)
         return 2 * self.radius
 
-    def clip(self, x: Tensor) -> Tensor:
+    def _clip(self, x: Tensor) -> Tensor:
         offset, _ = self._offset(x)
         direction = offset / offset.norm(dim=1, keepdim=True).clamp_min(1.0)
         moved = (self.placed("center", offset) + self._aim(x.dtype) * direction).type(x.dtype)

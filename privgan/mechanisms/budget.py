@@ -43,6 +43,11 @@ def gaussian_epsilon(delta: float, mu: float) -> float:
         return 0.0
     # delta <= exp(-(epsilon/mu - mu/2)^2 / 2), so this much is enough.
     high = mu * mu / 2 + mu * math.sqrt(-2 * target)
+    if high == math.inf:
+        raise ValueError(
+            f"mu is {mu:.4g}, of which float64 does not hold the epsilon, over mu^2 / 2; add more "
+            "noise"
+        )
     _, enough = _bracket(lambda epsilon: _log_delta(epsilon, mu) <= target, 0.0, high)
     return enough * (1 + EPSILON_MARGIN)
 
@@ -83,8 +88,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("pure", "mu"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, checks.positive(name, value) if value != 0 else 0.0)
+            value = checks.number(name, getattr(self, name))
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, got {value!r}")
+            object.__setattr__(self, name, value)
 
     def __add__(self, other: "Budget") -> "Budget":
         if not isinstance(other, Budget):
@@ -101,9 +108,10 @@ class Budget:
         """That of ``times`` independent reports of one record."""
         if isinstance(times, Budget):
             return NotImplemented
-        if checks.integer("times", times) < 0:
+        count = checks.number("times", checks.integer("times", times))
+        if count < 0:
             raise ValueError(f"times must be at least 0, got {times}")
-        return Budget(int(times) * self.pure, math.sqrt(times) * self.mu)
+        return Budget(count * self.pure, math.sqrt(count) * self.mu)
 
     __rmul__ = __mul__
 

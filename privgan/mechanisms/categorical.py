@@ -23,9 +23,11 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
+from privgan.mechanisms.bounds import Records
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens, one_of
 from privgan.sinkhorn import Cost
+from privgan.sinkhorn.costs import check_points
 from privgan.surroundings import full_precision
 
 NEARLY_ONE = 1 - 2.0**-53  # the largest float64 below 1
@@ -45,6 +47,7 @@ class CategoryCost(Cost):
     miss: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        check_points(x, y)
         return -self._likelihood(x, y).log()
 
     def paired(self, x: Tensor, y: Tensor) -> Tensor:
@@ -73,16 +76,18 @@ class Categorical(Mechanism):
         """The matched one: a category is what keeps the parts of a softened coupling apart."""
         return self.cost, self.reg
 
-    def unbiased(self, y: Tensor) -> Tensor:
+    def unbiased(self, y: Records) -> Records:
         """Rows (n, k) whose mean, given a record, is its one-hot row: (y - other) / (own - other).
 
         Their mean estimates the frequencies; averages of other columns with column c as weights
         estimate averages over the records of category c. Wang et al., "Locally differentially
         private protocols for frequency estimation", 2017.
         """
-        self._check_alphabet("y", y)
+        reports = checks.as_records("y", y)
+        self._check_alphabet("y", reports)
         own, other = self.rates
-        return (y - other) / (own - other)
+        found = (reports - other) / (own - other)
+        return found if isinstance(y, Tensor) else found.numpy()
 
     def grid(self, bins: int) -> Tensor:
         """The alphabet's one-hot rows, however many bins."""
@@ -148,7 +153,8 @@ class RandomizedResponse(Categorical):
         k, keep = _alphabet(self.k), checks.probability("keep", self.keep)
         if keep <= 1 / k:
             raise ValueError(
-                f"keep must exceed 1/k = {1 / k:.6g}, where reports say nothing, got {keep!r}"
+                f"keep must exceed 1/k = {1 / k:.6g}, where reports say nothing, got {keep!r}; "
+                "raise epsilon"
             )
         other = (1 - keep) / (k - 1)
         vars(self).update(
@@ -206,7 +212,8 @@ class UnaryEncoding(Categorical):
         flip = checks.probability("flip", self.flip)
         if flip >= keep:
             raise ValueError(
-                f"flip must be below keep, or reports say nothing; got {flip!r} and {keep!r}"
+                f"flip must be below keep, or reports say nothing, got {flip!r} and {keep!r}; "
+                "raise epsilon"
             )
         if flip < LEAST:
             raise ValueError(f"flip must be at least {LEAST:g}, got {flip!r}; lower epsilon")
@@ -230,6 +237,7 @@ class UnaryEncoding(Categorical):
         than was asked for.
         """
         epsilon = checks.positive("epsilon", epsilon)
+        symmetric = checks.flag("symmetric", symmetric)
         odds = math.exp(-epsilon / 2 if symmetric else -epsilon)
         keep, flip = 0.5, max(odds / (1 + odds), LEAST)
         if symmetric:

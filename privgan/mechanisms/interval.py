@@ -24,7 +24,7 @@ from privgan.mechanisms.bounds import Box
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens
 from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import Transposed
+from privgan.sinkhorn.costs import Transposed, check_points
 
 EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
 STEPS = 16.0  # between neighbouring numbers that half a band must have room for
@@ -43,6 +43,8 @@ class BandCost(Cost):
     half: float
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        check_points(x, y)
+        self.box.check_columns(x.shape[1])
         # Reports are drawn in float64 and then rounded to what they come in. Rounding keeps order,
         # so a report from the band lies between the band's ends when these are rounded alike.
         middles = self.stretch * to_unit(x.double(), self.box)
@@ -58,7 +60,7 @@ class BandCost(Cost):
         return torch.zeros_like(x)
 
     def flat(self, d: int) -> Tensor:
-        return torch.ones(d, dtype=torch.bool)
+        return torch.ones(d, dtype=torch.bool, device="cpu")
 
     @property
     def T(self) -> Cost:

@@ -75,7 +75,7 @@ class LinearMap(Mechanism):
         self._check_dim(x)
         with full_precision():
             features = x @ self.placed("matrix", x).T
-        return self.mechanism.forward(self.features.clip(features))
+        return self.mechanism.forward(self.features._clip(features))
 
     def heated(self, times: float) -> tuple[Cost, float]:
         return self.mechanism.heated(times)

@@ -10,19 +10,16 @@ from torch import Tensor
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
+from privgan.mechanisms.columns import ByColumns
 from privgan.sinkhorn import Cost
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BlockCost(Cost):
+class BlockCost(ByColumns):
     """Sum over blocks (columns, cost, reg) of cost(x[:, columns], y[:, columns]) / reg."""
 
-    blocks: tuple[tuple[slice, Cost, float], ...]
-
-    def __init__(self, blocks: Sequence[tuple[slice, Cost, float]]):
-        vars(self).update(blocks=tuple(blocks))
-
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        self._check(x, y)
         parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
         return sum(parts, x.new_zeros(()))
 
@@ -43,18 +40,6 @@ class BlockCost(Cost):
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         parts = [cost.gradient(x[:, s], y[:, s], plan) / reg for s, cost, reg in self.blocks]
         return torch.cat(parts, 1)
-
-    def shiftable(self, d: int) -> Tensor:
-        found = super().shiftable(d)
-        for s, cost, _ in self.blocks:
-            found[s] = cost.shiftable(len(found[s]))
-        return found
-
-    def flat(self, d: int) -> Tensor:
-        found = super().flat(d)
-        for s, cost, _ in self.blocks:
-            found[s] = cost.flat(len(found[s]))
-        return found
 
     @property
     def T(self) -> Cost:
@@ -105,12 +90,19 @@ class Product(Mechanism):
         ``(slice(0, 2), functools.partial(pg.Laplace.calibrate, bounds=box))``.
         """
         epsilon = checks.positive("epsilon", epsilon)
-        shares = [1.0] * len(blocks) if shares is None else [*shares]
+        if not blocks:
+            raise ValueError("a Product needs at least one block: (columns, calibrate)")
+        try:
+            shares = [1.0] * len(blocks) if shares is None else [*shares]
+        except TypeError:
+            got = checks.shown(shares)
+            raise TypeError(f"shares must be a number for each block, got {got}") from None
         if len(shares) != len(blocks):
             raise ValueError(f"shares has {len(shares)} numbers for {len(blocks)} blocks")
         shares = [checks.positive(f"shares[{k}]", share) for k, share in enumerate(shares)]
+        total = checks.positive("the sum of shares", sum(shares))
         # Rounded down by a few units, so that the sum of the parts never exceeds the whole.
-        unit = epsilon * (1 - 1e-15 * len(blocks)) / sum(shares)
+        unit = epsilon * (1 - 1e-15 * len(blocks)) / total
         made = []
         for k, (block, share) in enumerate(zip(blocks, shares, strict=True)):
             if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):

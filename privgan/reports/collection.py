@@ -19,7 +19,8 @@ from torch import Tensor
 from privgan import checks
 from privgan._version import __version__
 from privgan.files import parse, reading, write_atomically
-from privgan.mechanisms import Budget, Mechanism
+from privgan.mechanisms import Mechanism
+from privgan.mechanisms.base import BoundsMissing
 from privgan.mechanisms.bounds import Bounds
 from privgan.plain import from_plain, to_plain
 from privgan.reports.possible import check_possible
@@ -140,8 +141,13 @@ class Reports:
 
     def _check_claim(self, epsilon: float) -> None:
         """Raise ValueError if all reports of a record spend more than ``epsilon`` at `delta`."""
-        one = self.mechanism.budget()
-        spent = Budget(self.times * one.pure, math.sqrt(self.times) * one.mu).epsilon(self.delta)
+        try:
+            spent = (self.times * self.mechanism.budget()).epsilon(self.delta)
+        except BoundsMissing:
+            raise BoundsMissing(
+                f"epsilon is said to be {epsilon:.7g}, but {self.mechanism!r} has no bounds, and "
+                "without them no epsilon; give it the records' public bounds, or leave epsilon out"
+            ) from None
         if epsilon < spent * (1 - ROUNDING):
             raise ValueError(
                 f"epsilon is said to be {epsilon:.7g} at delta {self.delta:g}, but "

@@ -17,17 +17,17 @@ from privgan.mechanisms import (
 )
 
 
-def check_possible(mechanism: Mechanism, values: Tensor) -> None:
+def check_possible(mechanism: Mechanism, values: Tensor, name: str = "values") -> None:
     """Raise ValueError unless ``mechanism`` can have made every row of ``values`` (m, d')."""
     d = values.shape[1]
     expected = d if mechanism.dim is None else mechanism.report_dim(mechanism.dim)
     if d != expected:
-        raise ValueError(f"values has {d} columns, but {mechanism!r} reports {expected}")
+        raise ValueError(f"{name} has {d} columns, but {mechanism!r} reports {expected}")
     impossible = _impossible(mechanism, values)
     if impossible.any():
         count, row = int(impossible.sum()), int(impossible.nonzero()[0])
         raise ValueError(
-            f"values has {count} row{'' if count == 1 else 's'} that {mechanism!r} cannot have "
+            f"{name} has {count} row{'' if count == 1 else 's'} that {mechanism!r} cannot have "
             f"reported, the first at row {row}"
         )
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._iteration import OVERFLOWS, Solution
-from privgan.sinkhorn._precision import SUMS, extent
+from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn._precision import SUMS, TOO_SMALL, extent
 from privgan.sinkhorn._search import search
 from privgan.sinkhorn._threads import shares
 
@@ -100,7 +100,7 @@ class DenseHalfSteps:
             self._absorb(psi)
             found = self.passes.half_steps(self.phi0, self.psi0, psi, self.faint)
         if found is None:
-            raise ValueError(OVERFLOWS)
+            raise ValueError(TOO_SMALL)
         phi, log_q = found
         return phi, self._repaired(log_q, phi, psi)
 

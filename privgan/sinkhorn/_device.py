@@ -16,7 +16,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._iteration import DEPTH, OVERFLOWS, SLACK, STALL, Solution
+from privgan.sinkhorn._iteration import DEPTH, SLACK, STALL, Solution
+from privgan.sinkhorn._precision import TOO_SMALL
 
 GOING, DONE, REFUSED, OVERFLOW = range(4)
 FIRST, LONGEST = 4, 32  # iterations queued before the host looks: few at first, then more
@@ -199,6 +200,6 @@ def iterate(
             state = advanced(state, *found, trusted, a, b, tol, max_iter)
             batch = min(FIRST, most)
         if status == OVERFLOW:
-            raise ValueError(OVERFLOWS)
+            raise ValueError(TOO_SMALL)
         if status == DONE:
             return Solution(state.best_phi, state.best_psi, error, int(n_iter), state.psi)

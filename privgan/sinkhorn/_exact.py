@@ -8,7 +8,7 @@ from torch import Tensor
 from privgan.sinkhorn import _device
 from privgan.sinkhorn._iteration import Solution, iterate
 from privgan.sinkhorn._precision import SUMS
-from privgan.sinkhorn._problem import Problem
+from privgan.sinkhorn._problem import Problem, Side, gradients
 from privgan.sinkhorn.costs import Cost
 
 
@@ -19,7 +19,12 @@ class Table(Cost):
     costs: Tensor
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.costs[x[:, 0].long()][:, y[:, 0].long()]
+        return self.costs[x.long(), y[:, 0].long()]
+
+    def within(self, rows: Side, columns: Side) -> Tensor:
+        """Those of rows and columns that have a weight; not to be written to."""
+        whole = rows.kept is None and columns.kept is None
+        return self.costs if whole else self.matrix(rows.points, columns.points)
 
     def points(self) -> tuple[Tensor, Tensor]:
         """All of its rows, (n, 1), and columns, (m, 1)."""
@@ -54,12 +59,7 @@ class ExactHalfSteps:
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         """Plan-weighted cost gradients in x (n, d) and, if asked for, in y (m, d)."""
-        problem = self.problem
-        grad_x = torch.empty_like(problem.x)
-        grad_y = torch.zeros_like(problem.y) if need_y else None
-        for tile in problem.tiles():
-            x, plan = problem.x[tile], problem.plan(solution.psi, tile).to(problem.x)
-            grad_x[tile] = problem.cost.gradient(x, problem.y, plan)
-            if grad_y is not None:
-                grad_y += problem.cost.T.gradient(problem.y, x, plan.T)
-        return grad_x, grad_y
+        p = self.problem
+        return gradients(
+            p.cost, p.x, p.y, p.tiles(), lambda tile: p.plan(solution.psi, tile), need_y
+        )

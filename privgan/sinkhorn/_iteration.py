@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from privgan.sinkhorn._precision import TOO_SMALL
+
 SLACK = 1e-7  # a fall of the dual by less, relatively, is float32 rounding
 LARGE = 100.0  # nats; a dual beyond counts from the first one on
 DEPTH = 6  # past iterates combined; deeper pays little and conditions worse
 STALL = 100  # iterations in which the error falls by less than 5%: rounding's floor, give up
-
-OVERFLOWS = "reg is too small for these costs: cost / reg overflows; rescale both"
 
 # psi (m,) to phi (n,) and log q (m,), all float64.
 HalfSteps = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -88,7 +88,7 @@ def iterate(
         if n_iter == 1 and abs(dual) > LARGE:  # an outlier's: no gain would show beside it
             first, large, dual = (rows, columns), LARGE, dual - dual
         if not bold and not np.isfinite(dual):
-            raise ValueError(OVERFLOWS)
+            raise ValueError(TOO_SMALL)
         if bold and not dual >= highest - SLACK * (large + abs(highest)) - noise:  # NaN included
             memory.forget()
             current, bold = plain, False  # a Sinkhorn step from the last iterate that was kept

@@ -9,8 +9,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from privgan.sinkhorn._compiled import by_rows, compiled_fast, inlined, inlined_fast, views
+from privgan.sinkhorn._pairs import NEAR
 from privgan.sinkhorn._threads import share_out
-from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, NEAR, SQUARED_L2
+from privgan.sinkhorn.costs import ABSOLUTE, EUCLIDEAN, SQUARED_L2
 
 BLOCK = 4096  # columns visited at a time, so that what is known of them stays in a near cache
 CHUNK = 256  # rows of a gradient that are taken at a time, or sums in single precision
@@ -78,30 +79,25 @@ def _least(weights):
 
 
 @by_rows("y")
-def l1_gradient(first, last, x, y, plan, out):
-    """out_ik = sum_j plan_ij sign(x_ik - y_jk), sign(0) = 0."""
+def wide_gradient(first, last, x, y, kind, plan, out):
+    """out_ik = sum_j plan_ij dc(x_i, y_j)/dx_ik, in which |t| has the slope 0 at 0.
+
+    For records with many columns, and costs that are sums over them.
+    """
     for i in range(first, last):
         out[i] = 0
         least = _least(plan[i])
         for j in range(len(y)):
             p = plan[i, j]
-            if abs(p) > least:
+            if not abs(p) > least:
+                continue
+            if kind == ABSOLUTE:
                 for k in range(x.shape[1]):
                     difference = x[i, k] - y[j, k]
                     out[i, k] += p * (difference > 0) - p * (difference < 0)
-
-
-@by_rows("y")
-def squared_gradient(first, last, x, y, plan, out):
-    """out_ik = 2 sum_j plan_ij (x_ik - y_jk)."""
-    for i in range(first, last):
-        out[i] = 0
-        least = _least(plan[i])
-        for j in range(len(y)):
-            p = 2 * plan[i, j]
-            if abs(p) > least:
+            else:
                 for k in range(x.shape[1]):
-                    out[i, k] += p * (x[i, k] - y[j, k])
+                    out[i, k] += 2 * p * (x[i, k] - y[j, k])
 
 
 @by_rows("y_squares")
@@ -126,16 +122,17 @@ def settle(first, last, x, y, x_squares, y_squares, out):
 
 
 @by_rows("y_squares")
-def settle_gradient(first, last, x, y, x_squares, y_squares, distance, weight, out):
+def settle_gradient(first, last, x, y, x_squares, y_squares, squares, weight, out):
     """out_ik = sum_j weight_ij (x_ik - y_jk) over the near pairs, whose weight is set to 0.
 
-    Near as in `settle`, from distances (n, m). What is left, a matrix product can add up.
+    Near as in `settle`, which has formed ``squares`` (n, m). What is left, a matrix product can
+    add up.
     """
     for i in range(first, last):
         out[i] = 0
         for j in range(len(y)):
             w = weight[i, j]
-            if distance[i, j] * distance[i, j] < NEAR * (x_squares[i] + y_squares[j]):
+            if squares[i, j] < NEAR * (x_squares[i] + y_squares[j]):
                 weight[i, j] = 0
                 for k in range(x.shape[1]):
                     out[i, k] += w * (x[i, k] - y[j, k])

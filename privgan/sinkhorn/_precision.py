@@ -18,6 +18,7 @@ FLAT = 1 / 2
 PLAIN = 1e-30  # numbers from here to its inverse are far from float32's ends
 MOST = 1e15  # costs over reg, of which float64 holds a third
 OVERFLOWS = "cost / reg overflows: {}; rescale the data, leave outliers out, or raise reg"
+TOO_SMALL = OVERFLOWS.format("reg is too small for these costs")
 
 
 def rounding(dtype: torch.dtype, largest: float) -> float:
@@ -64,5 +65,5 @@ def check_range(low: float, high: float, reg: float) -> float:
     if largest != largest or abs(largest) == float("inf"):
         raise ValueError(OVERFLOWS.format("some costs are not finite, in float64 too"))
     if largest / reg > MOST:
-        raise ValueError(OVERFLOWS.format("reg is too small for these costs, lost beside them"))
+        raise ValueError(TOO_SMALL)
     return largest

@@ -31,10 +31,10 @@ class Prepared(NamedTuple):
     costs: float = 0.0
     largest: float = 0.0
 
-    def allowing(self, sums: float, costs: float, largest: float) -> "Prepared":
-        """With room for this much rounding, if there is."""
-        tol = max(self.tol - sums - costs, self.tol / 2)
-        return self._replace(sums=sums, costs=costs, largest=largest, tol=tol)
+    def allowing(self, costs: float = 0.0, largest: float = 0.0) -> "Prepared":
+        """With room for its rounding, this much in costs, if there is."""
+        tol = max(self.tol - self.sums - costs, self.tol / 2)
+        return self._replace(costs=costs, largest=largest, tol=tol)
 
     def error(self, solution: Solution, tol: float) -> float | Tensor:
         """The error of a solution, and as much as rounding may add to it."""
@@ -52,7 +52,7 @@ def stored(cost: Tensor, problem: Problem, tol: float) -> Prepared:
     """For a matrix of costs (n, m) that are what they are."""
     low, high = extent(cost)
     check_range(low, high, problem.reg)
-    return _stored(cost, 0.0, problem, (low, high), cost.dtype, tol)
+    return _stored(cost, 0.0, problem, (low, high), cost.dtype, tol).allowing()
 
 
 def dense(problem: Problem, tol: float, check: bool) -> Prepared:
@@ -71,8 +71,7 @@ def dense(problem: Problem, tol: float, check: bool) -> Prepared:
         ends = extent(matrix)
     largest = check_range(*ends, reg)
     found = _stored(matrix, offset, problem, ends, problem.x.dtype, tol)
-    costs = rounding(matrix.dtype, largest / reg)
-    return found.allowing(found.sums, costs, largest / reg)
+    return found.allowing(rounding(matrix.dtype, largest / reg), largest / reg)
 
 
 def _stored(
@@ -83,13 +82,14 @@ def _stored(
     dtype: torch.dtype,
     tol: float,
 ) -> Prepared:
+    """Half-steps on a matrix whose least and greatest entries are ``ends``; no room made yet."""
     reg = problem.reg
     if ends[1] - ends[0] <= FLAT * reg:
         return _flat(problem, (ends[1] - ends[0]) / reg, tol)
     dtype = dtype if sums_hold(dtype, tol) else torch.float64
     kernel = kept("kernel", matrix.new_empty(0, dtype=dtype), *matrix.shape)
     steps = half_steps(matrix.contiguous(), reg, problem.a, problem.b, kernel)
-    return Prepared(steps, offset, tol).allowing(steps.noise, 0.0, 0.0)
+    return Prepared(steps, offset, tol, steps.noise)
 
 
 def half_steps(matrix: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor) -> DenseHalfSteps:
@@ -111,8 +111,8 @@ def streaming(problem: Problem, tol: float, check: bool) -> Prepared:
     if ends[1] - ends[0] <= FLAT * reg:
         return _flat(problem, (ends[1] - ends[0]) / reg, tol)
     steps = _streaming(x, y, problem)
-    costs = rounding(x.dtype, largest / reg)
-    return Prepared(steps, 0.0, tol).allowing(steps.noise, costs, largest / reg)
+    found = Prepared(steps, 0.0, tol, steps.noise)
+    return found.allowing(rounding(x.dtype, largest / reg), largest / reg)
 
 
 def _streaming(x: Tensor, y: Tensor, problem: Problem) -> StreamingHalfSteps:

@@ -5,14 +5,14 @@ unless the largest exponent is taken out. Where reg is far above, all exponents 
 of exponentials nearly 1, and their logarithms rounding; ``log1p`` of sums of ``expm1`` keeps them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from privgan.sinkhorn._weights import double, is_uniform
 from privgan.sinkhorn.costs import Cost
+from privgan.sinkhorn.weights import double, is_uniform
 
 TILE = 2**22  # cost entries formed at a time
 
@@ -122,3 +122,25 @@ class Problem:
         swapped = self.transposed()
         more_psi = 0.0 if other.dropped is None else swapped.potential(other.dropped, phi)
         return own.filled(phi, more_phi), other.filled(psi, more_psi)
+
+
+def gradients(
+    cost: Cost,
+    x: Tensor,
+    y: Tensor,
+    tiles: Iterable[slice],
+    plan: Callable[[slice], Tensor],
+    need_y: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Plan-weighted cost gradients in x (n, d) and, if asked for, in y (m, d).
+
+    plan: the plan's rows that a tile stands for; tiles cover all of x, and are taken one at a time.
+    """
+    grad_x = torch.empty_like(x)
+    grad_y = torch.zeros_like(y) if need_y else None
+    for tile in tiles:
+        rows = plan(tile).to(x)
+        grad_x[tile] = cost.gradient(x[tile], y, rows)
+        if grad_y is not None:
+            grad_y += cost.T.gradient(y, x[tile], rows.T)
+    return grad_x, grad_y

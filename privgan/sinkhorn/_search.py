@@ -20,7 +20,6 @@ FACTOR = 4.0  # between one regularisation and the next
 NEAR = 4.0  # costs over the first regularisation, about
 FEW = 40  # iterations that are enough on the way
 SHORT, LONG = 20, 400  # iterations between two long steps: more after one that was not so long
-
 FRUITFUL = 5  # iterations of a long step that was worth it: eight plain ones and more
 
 

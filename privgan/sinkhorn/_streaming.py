@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from privgan.sinkhorn._iteration import Solution
+from privgan.sinkhorn._pairs import FEW
 from privgan.sinkhorn._precision import SUMS, reach
+from privgan.sinkhorn._problem import TILE, gradients
 from privgan.sinkhorn._search import search
 from privgan.sinkhorn._threads import shares
-from privgan.sinkhorn.costs import FEW, Cost
+from privgan.sinkhorn.costs import Cost
 
-TILE = 2**22  # cost entries formed at a time
 ROWS = 2**12  # and rows of them: as many numbers are summed in their own precision
 WORK = 8  # numbers that it would take as long to visit as to form a cost and its exponential
 LEAST = 1e-20  # a column that holds less mass may have underflowed
@@ -99,19 +100,13 @@ class StreamingHalfSteps:
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         """Plan-weighted cost gradients in x (n, d) and, if asked for, in y (m, d)."""
-        grad_x = torch.empty_like(self.x)
-        grad_y = torch.zeros_like(self.y) if need_y else None
-        for tile in self.tiles():
-            x = self.x[tile]
-            plan = self.cost.matrix(x, self.y).double().div_(-self.reg)
-            plan.add_(solution.phi[tile, None]).add_(solution.psi).exp_().mul_(
-                self.a[tile, None]
-            ).mul_(self.b)
-            plan = plan.to(x.dtype)
-            grad_x[tile] = self.cost.gradient(x, self.y, plan)
-            if grad_y is not None:
-                grad_y += self.cost.T.gradient(self.y, x, plan.T)
-        return grad_x, grad_y
+
+        def plan(tile: slice) -> Tensor:
+            rows = self.cost.matrix(self.x[tile], self.y).double().div_(-self.reg)
+            rows.add_(solution.phi[tile, None]).add_(solution.psi).exp_()
+            return rows.mul_(self.a[tile, None]).mul_(self.b)
+
+        return gradients(self.cost, self.x, self.y, self.tiles(), plan, need_y)
 
 
 class CompiledHalfSteps(StreamingHalfSteps):

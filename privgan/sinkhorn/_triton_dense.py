@@ -17,7 +17,8 @@ from torch import Tensor
 from privgan.sinkhorn import _replay
 from privgan.sinkhorn._dense import FAINT, DenseHalfSteps
 from privgan.sinkhorn._device import DONE, OVERFLOW, REFUSED
-from privgan.sinkhorn._iteration import DEPTH, OVERFLOWS, Solution
+from privgan.sinkhorn._iteration import DEPTH, Solution
+from privgan.sinkhorn._precision import TOO_SMALL
 from privgan.sinkhorn._triton import multiprocessors, starts
 
 GROUP = 4  # iterations a replay
@@ -56,7 +57,7 @@ class TritonDenseHalfSteps(DenseHalfSteps):
             if status == REFUSED or (status == DONE and error > tol and n_iter < max_iter):
                 return self._helped(iteration, tol, max_iter, int(n_iter))
             if status == OVERFLOW:
-                raise ValueError(OVERFLOWS)
+                raise ValueError(TOO_SMALL)
         else:
             for _ in range(math.ceil(max_iter / GROUP) + 1):
                 iteration.group()

@@ -6,24 +6,26 @@ in differentiable torch operations; solvers call it on tiles when the whole woul
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.sinkhorn._pairs import (
+    FEW,
+    NEAR,
+    centred,
+    expand,
+    fill_by_coordinate,
+    filled_by_triton,
+    in_rows,
+    on_triton,
+    settle,
+)
 from privgan.sinkhorn._pairwise import Pairwise
 from privgan.surroundings import full_precision
 from privgan.values import Value
-
-# Up to this many columns a cost is formed coordinate by coordinate: exact under translation,
-# and cheaper than a matrix product with so short an inner dimension.
-FEW = 8
-# A squared distance below this share of the squares that it is expanded in is formed anew from
-# differences: the expansion would magnify their rounding by more than the inverse.
-NEAR = 0.125
-HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
 
 # Which cost a compiled loop forms: a number, for numba's cache knows no loop that closed over one.
 SQUARED_L2, ABSOLUTE, EUCLIDEAN = range(3)
@@ -73,7 +75,7 @@ class Cost(Value, ABC):
 
     def flat(self, d: int) -> Tensor:
         """In which of ``d`` columns of x the cost is piecewise constant, with no gradient: (d,)."""
-        return torch.zeros(d, dtype=torch.bool)
+        return torch.zeros(d, dtype=torch.bool, device="cpu")
 
     @property
     def T(self) -> "Cost":
@@ -88,6 +90,7 @@ class Transposed(Cost):
     cost: Cost
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        check_points(x, y)  # who asked knows them by these names
         return self.cost.matrix(y, x).T
 
     def paired(self, x: Tensor, y: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ class _Norm(Cost):
     pointwise: int
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
-        _check_pair(x, y)
+        check_points(x, y)
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
             matrix: Tensor = Pairwise.apply(x, y, self)
             return matrix
@@ -129,7 +132,7 @@ class _Norm(Cost):
         return storage
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        _check_pair(x, y, plan)
+        check_points(x, y, plan)
         x, y, plan = x.detach().contiguous(), y.detach().contiguous(), plan.detach().contiguous()
         out = torch.empty_like(x)
         if not plan.numel():
@@ -168,22 +171,22 @@ class SquaredL2(_Norm):
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu":
-            _settle(x, y, out)
-        elif _filled_by_triton(x, y, out, squared=True):
+            settle(x, y, out)
+        elif filled_by_triton(x, y, out, squared=True):
             pass
         elif x.shape[1] <= FEW:
-            _fill_by_coordinate(x, y, out, lambda difference: difference.square_())
+            fill_by_coordinate(x, y, out, lambda difference: difference.square_())
         else:
-            out.add_(_expand(*_centred(x, y), out)[1]).clamp_min_(0.0)
+            out.add_(expand(*centred(x, y), out)[1]).clamp_min_(0.0)
 
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         if x.shape[1] <= FEW:
             return super().reduced_in(x, y, storage)
-        return storage, _expand(*_centred(x, y), storage)[1]
+        return storage, expand(*centred(x, y), storage)[1]
 
     def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         # sum_j P_ij 2 (x_i - y_j), centred so that the two terms cancel less.
-        x_, y_ = _centred(x, y)
+        x_, y_ = centred(x, y)
         masses = x_ * plan.sum(1, keepdim=True)
         with full_precision():
             out = torch.addmm(masses, plan, y_, beta=2.0, alpha=-2.0)
@@ -193,7 +196,7 @@ class SquaredL2(_Norm):
                 from privgan.sinkhorn import _loops
 
                 part = torch.empty_like(rows := x[near])
-                _loops.squared_gradient(rows, y, plan[near], part)
+                _loops.wide_gradient(rows, y, self.pointwise, plan[near], part)
                 out[near] = part
         return out
 
@@ -215,10 +218,10 @@ class L1(_Norm):
             from privgan.sinkhorn import _loops
 
             _loops.l1_matrix(x.contiguous(), y.contiguous(), out)
-        elif _filled_by_triton(x, y, out, squared=False):
+        elif filled_by_triton(x, y, out, squared=False):
             pass
         elif x.shape[1] <= FEW:
-            _fill_by_coordinate(x, y, out, lambda difference: difference.abs_())
+            fill_by_coordinate(x, y, out, lambda difference: difference.abs_())
         else:
             out.copy_(torch.cdist(x, y, p=1.0))
 
@@ -227,13 +230,13 @@ class L1(_Norm):
             from privgan.sinkhorn import _loops
 
             out = torch.empty_like(x)
-            _loops.l1_gradient(x, y, plan, out)
+            _loops.wide_gradient(x, y, self.pointwise, plan, out)
             return out
         from privgan.sinkhorn import _triton  # it imports costs
 
         if _triton.fits(x):
             return _triton.plan_gradient(x, y, plan.T.contiguous(), squared=False)
-        return _in_rows(x, y, plan, 1.0, plan)
+        return in_rows(x, y, plan, 1.0, plan)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -247,36 +250,47 @@ class Euclidean(_Norm):
         return distance
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
-        if x.device.type == "cpu" or x.shape[1] <= FEW or _on_triton(x, out):
+        if x.device.type == "cpu" or x.shape[1] <= FEW or on_triton(x, out):
             SquaredL2()._fill(x, y, out)
             out.sqrt_()
         else:
             out.copy_(torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist"))
 
     def _gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        distance = self.matrix(x, y)
-        if x.device.type != "cpu" and not _on_triton(x, distance):
-            return _in_rows(x, y, plan, 2.0, distance)
-        weight = torch.where(distance > 0, plan / distance, 0.0)
         if x.device.type != "cpu":
-            from privgan.sinkhorn import _triton  # it imports costs
-
-            return 0.5 * _triton.plan_gradient(x, y, weight.T.contiguous(), squared=True)
+            return self._gradient_on_device(x, y, plan)
         from privgan.sinkhorn import _loops
 
-        out = torch.empty_like(x)
-        x_, y_ = _centred(x, y)
-        squares = (t.square().sum(1) for t in (x_, y_))
-        _loops.settle_gradient(x, y, *squares, distance, weight, out)
+        squares, out = x.new_empty(plan.shape), torch.empty_like(x)
+        x_, y_, *own_squares = settle(x, y, squares)
+        weight = squares.sqrt()
+        torch.div(plan, weight, out=weight).masked_fill_(squares == 0, 0.0)
+        _loops.settle_gradient(x, y, *own_squares, squares, weight, out)
         out.addcmul_(x_, weight.sum(1, keepdim=True))
         with full_precision():
             return out.addmm_(weight, y_, alpha=-1.0)
 
+    def _gradient_on_device(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
+        distance = self.matrix(x, y)
+        if not on_triton(x, distance):
+            return in_rows(x, y, plan, 2.0, distance)
+        from privgan.sinkhorn import _triton  # it imports costs
 
-def _check_pair(x: Tensor, y: Tensor, plan: Tensor | None = None) -> None:
-    """Compiled loops trust the shapes they are given."""
-    if x.dtype not in checks.FLOATS:
-        raise TypeError(f"x has dtype {x.dtype}; convert it to float32 or float64")
+        weight = torch.where(distance > 0, plan / distance, 0.0)
+        return 0.5 * _triton.plan_gradient(x, y, weight.T.contiguous(), squared=True)
+
+
+def check_points(x: Tensor, y: Tensor, plan: Tensor | None = None) -> None:
+    """Raise unless ``x`` (n, d) and ``y`` (m, d) are points of one space, and ``plan`` theirs.
+
+    Compiled loops trust the shapes they are given, and broadcasting would hide a wrong one.
+    """
+    for name, points in (("x", x), ("y", y)):
+        if not isinstance(points, Tensor):
+            kind = type(points).__name__
+            raise TypeError(f"{name} must be a tensor, got a {kind}; pass torch.as_tensor({name})")
+        if points.dtype not in checks.FLOATS:
+            raise TypeError(f"{name} has dtype {points.dtype}; convert it to float32 or float64")
     checks.check_same("x", x, "y", y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise ValueError(
@@ -290,64 +304,5 @@ def _check_pair(x: Tensor, y: Tensor, plan: Tensor | None = None) -> None:
             )
 
 
-def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both less the mean of y: what is expanded in their squares would else cancel badly."""
-    centre = y.mean(0)
-    return x - centre, y - centre
-
-
-def _expand(x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """|x_i|^2 - 2 x_i.y_j, (n, m), into ``out``; returns |x_i|^2 (n,) and |y_j|^2 (m,)."""
-    squares = x.square().sum(1)
-    with full_precision():
-        torch.addmm(squares[:, None], x, y.T, alpha=-2.0, out=out)
-    return squares, y.square().sum(1)
-
-
-def _settle(x: Tensor, y: Tensor, out: Tensor) -> None:
-    """Squared distances on a CPU, expanded where that is precise."""
-    from privgan.sinkhorn import _loops
-
-    squares = _expand(*_centred(x, y), out)
-    _loops.settle(x.contiguous(), y.contiguous(), *squares, out)
-
-
-def _in_rows(x: Tensor, y: Tensor, plan: Tensor, p: float, distance: Tensor) -> Tensor:
-    """sum_j plan_ij d|x_i - y_j|_p / dx_i, (n, d), from few rows at a time.
-
-    cdist's own backward, which holds one number for each of x, y and columns. For p = 1 it needs
-    only the signs, not the distances.
-    """
-    out = torch.empty_like(x)
-    rows = max(1, HELD // y.numel())
-    for start in range(0, len(x), rows):
-        part = slice(start, start + rows)
-        out[part] = torch.ops.aten._cdist_backward(plan[part], x[part], y, p, distance[part])
-    return out
-
-
-def _on_triton(x: Tensor, out: Tensor) -> bool:
-    from privgan.sinkhorn import _triton  # it imports costs
-
-    return _triton.fits(x) and out.is_contiguous()
-
-
-def _filled_by_triton(x: Tensor, y: Tensor, out: Tensor, *, squared: bool) -> bool:
-    from privgan.sinkhorn import _triton
-
-    fits = _on_triton(x, out)
-    if fits:
-        _triton.pairwise(x, y, out, squared=squared)
-    return fits
-
-
 def _few_on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.shape[1] <= FEW
-
-
-def _fill_by_coordinate(
-    x: Tensor, y: Tensor, out: Tensor, term_: Callable[[Tensor], Tensor]
-) -> None:
-    out.zero_()
-    for xk, yk in zip(x.unbind(1), y.unbind(1), strict=True):
-        out += term_(xk[:, None] - yk[None, :])

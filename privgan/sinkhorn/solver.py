@@ -25,9 +25,9 @@ from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._precision import OVERFLOWS
 from privgan.sinkhorn._prepare import Prepared
 from privgan.sinkhorn._problem import Problem, Side
-from privgan.sinkhorn._weights import uniform, weights
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult
+from privgan.sinkhorn.weights import uniform, weights
 from privgan.surroundings import full_precision
 
 # "auto" stores the matrix while it and its kernel fit in this much memory, and streams beyond; on a
@@ -70,12 +70,11 @@ def solve(
         table = Table(cost.detach().clone())
         rows, columns = table.points()
         problem = Problem(Side.of(rows, a, True), Side.of(columns, b, True), table, reg)
-        prepared = _prepare.stored(table.matrix(problem.x, problem.y), problem, tol)
+        prepared = _prepare.stored(table.within(problem.own, problem.other), problem, tol)
         solution = _whole(prepared, _run(prepared, problem, psi, max_iter), reg, tol)
         coupling = Coupling(problem, solution.psi, cost.dtype)
         gradient = coupling.plan() if cost.requires_grad else None
-    found = problem, solution
-    return _result(*found, (cost,), (gradient,), a, b, tol, coupling)
+    return _result(problem, solution, (cost,), (gradient,), a, b, tol, coupling)
 
 
 @full_precision()
@@ -102,6 +101,7 @@ def solve_samples(
     A batch of problems, x (B, n, d) and y (B, m, d), with weights of each or the same for all, has
     results of one dimension more: value (B,), f (B, n), g (B, m), as if solved one at a time.
     """
+    _check_cost(cost)
     if getattr(x, "ndim", 2) == 3 or getattr(y, "ndim", 2) == 3:
 
         def alone(x: Tensor, y: Tensor, a: Any, b: Any, init: Any) -> SinkhornResult:
@@ -172,8 +172,7 @@ def _solve(
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
         solution = _whole(prepared, solution, reg, tol)
         coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
-    found = problem, solution
-    return _result(*found, (x, y), gradients, a, b, tol, coupling, check)
+    return _result(problem, solution, (x, y), gradients, a, b, tol, coupling, check)
 
 
 def _run(
@@ -243,6 +242,12 @@ def _result(
     value = Envelope.apply(value.to(a.dtype), (*gradients, f, g), *inputs, a, b)
     certificate = solution.error, solution.n_iter
     return SinkhornResult(value, f, g, certificate, tol, coupling)
+
+
+def _check_cost(cost: Any) -> None:
+    if not isinstance(cost, Cost):
+        got = f"the class {cost.__name__}" if isinstance(cost, type) else checks.shown(cost)
+        raise TypeError(f"cost must be a Cost such as SquaredL2(), got {got}")
 
 
 def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:

@@ -252,11 +252,10 @@ class AmortizedLoss(Loss, nn.Module):
         self, generator: Generator, y: Tensor, *, seed: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """One draw of q(c, u | y) for each report: normal latents (m, l) and classes (m,)."""
-        rng, coded = stream(seed, "latents"), []
+        rng = stream(seed, "latents")
         with in_mode(self, training=False):
-            for part in y.split(PART):
-                u, label, _ = self._draws(generator, part - self.origin.to(part), 1, rng)
-                coded.append((u, label))
+            parts = (part - self.origin.to(part) for part in y.split(PART))
+            coded = [self._draws(generator, part, 1, rng)[:2] for part in parts]
         u, label = (torch.cat(part) for part in zip(*coded, strict=True))
         return u, label
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from privgan import checks
 from privgan.files import check_writable
 from privgan.generators import Generator
-from privgan.generators.base import in_mode, structure
+from privgan.generators.base import as_device, in_mode, structure
 from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
 from privgan.reports.collection import values_of
+from privgan.reports.possible import check_possible
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
@@ -83,8 +84,7 @@ def fit(
     latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
     device when there is one. progress: a bar, on a terminal only.
 
-    checkpoint: a file to save to and to resume from (an empty name: none), bit-equal on one CPU
-    with as many threads; a
+    checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
     finished training is returned at once. To go on for more steps once it is done, ask for more
     ``steps`` with the same checkpoint and a generator built as before, untrained: the learning rate
     falls from ``lr`` again over those that are new.
@@ -121,8 +121,7 @@ def fit(
         snapshots=snapshots,
     )
     where, show = _device(device), checks.flag("progress", progress)
-    nowhere = checkpoint is None or checkpoint == ""
-    path = None if nowhere else checks.as_path("checkpoint", checkpoint)
+    path = None if checkpoint is None else checks.as_path("checkpoint", checkpoint)
     rows = values_of("reports", reports)
     check_weights(generator)
     _check_output(generator, loss, rows)
@@ -158,13 +157,7 @@ def fit(
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found).item()
-    except (TypeError, RuntimeError, AssertionError) as error:
-        said = str(error).partition("\n")[0]
-        raise ValueError(f"device {checks.shown(device)} cannot be used here: {said}") from None
-    return found
+    return as_device("device", device)
 
 
 def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
@@ -214,3 +207,4 @@ def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
                 f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
                 f"{error}; one-hot columns need a generator with categories=, or Atoms"
             ) from None
+        check_possible(loss.mechanism, reports, "reports")

@@ -20,6 +20,7 @@ from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
 from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
+from privgan.sinkhorn.weights import weights
 from privgan.training.likelihood import report_nll
 
 RECORDS = 1024  # generated records that stand for a generator in the likelihood of reports
@@ -166,6 +167,8 @@ class EntropicLoss(Loss):
 
     def __post_init__(self) -> None:
         checks.instance("cost", self.cost, Cost)
+        if self.mechanism is not None:
+            checks.instance("mechanism", self.mechanism, Mechanism)
         object.__setattr__(self, "reg", checks.positive("reg", self.reg))
         object.__setattr__(self, "tol", checks.positive("tol", self.tol))
         object.__setattr__(self, "max_iter", checks.positive_int("max_iter", self.max_iter))
@@ -238,12 +241,11 @@ class LikelihoodLoss(EntropicLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         x, y = checks.as_pair("x", x, "y", y)
-        if a is not None and a.shape != (len(x),):
-            raise ValueError(f"a has shape {tuple(a.shape)}; weights of x are ({len(x)},)")
         scores = self.cost.matrix(x, y) / -self.reg
         if a is None:
             scores = scores - math.log(len(x))
         else:  # a weight of zero leaves its point out, and its logarithm's gradient with it
+            a = weights("a", a, len(x), x)
             scores, a = scores[a > 0], a[a > 0]
             scores = scores + a.log()[:, None]
         return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)

@@ -139,7 +139,11 @@ def estimate_scale(
         raise ValueError(f"holdout {share} of {len(reports)} reports leaves {kept} to judge by")
     level, seed = checks.probability("level", level), checks.integer("seed", seed)
     scales = _ascending(scales)
+    checks.function("channel", channel, "pg.Gaussian")
+    checks.function("make_generator", make_generator, "lambda: pg.MLP(2, 2)")
     channels = [channel(scale) for scale in scales]  # all of them, before any training
+    for scale, made in zip(scales, channels, strict=True):
+        checks.instance(f"channel({scale:g})", made, Mechanism)
     order = torch.randperm(len(reports), generator=stream(seed, "scale"))
     heldout, rest = reports[order[:kept]], reports[order[kept:]]
 
@@ -158,7 +162,8 @@ def estimate_scale(
 
 
 def _ascending(scales: Any) -> tuple[float, ...]:
-    found = tuple(checks.positive(f"scales[{k}]", scale) for k, scale in enumerate(scales))
+    entries = enumerate(checks.sequence("scales", scales, "numbers"))
+    found = tuple(checks.positive(f"scales[{k}]", scale) for k, scale in entries)
     if len(found) < 2 or any(a >= b for a, b in pairwise(found)):
         raise ValueError(f"scales must be at least two, ascending, got {list(found)}")
     return found

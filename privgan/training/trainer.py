@@ -63,6 +63,12 @@ class Training:
         for name in ("even", "keep_best"):
             self._set(name, checks.flag(name, getattr(self, name)))
         self._set("snapshots", checks.positive_ints("snapshots", self.snapshots))
+        late = [k for k, step in enumerate(self.snapshots) if step > self.steps]
+        if late:
+            raise ValueError(
+                f"snapshots[{late[0]}] is {self.snapshots[late[0]]}, after the last of "
+                f"{self.steps} steps; leave it out, or raise steps"
+            )
         if self.anneal != 1.0:
             self.loss.heated(self.anneal)  # refuses now, if it cannot
 

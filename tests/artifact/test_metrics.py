@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -163,3 +164,89 @@ def test_precision_is_of_the_generated_and_recall_of_the_real():
     assert metrics.precision_recall(real, real + 5.0) == (0.0, 0.0)
     with pytest.raises(ValueError, match="k is 3, but real has 3 rows"):
         metrics.precision_recall(real[:3], real)
+
+
+def test_the_floor_is_the_mean_over_pairs_of_seeds_that_share_none():
+    seeds = []
+
+    def draw(n, seed):
+        seeds.append(seed)
+        return data.circle(n, seed=seed)
+
+    pairs = [metrics.w2(data.circle(20, seed=s), data.circle(20, seed=s + 1)) for s in (4, 6)]
+    assert metrics.w2_floor(draw, 20, repeats=2, seed=4) == pytest.approx(sum(pairs) / 2)
+    assert seeds == [4, 5, 6, 7]
+    seeds.clear()
+    metrics.w2_floor(draw, 20)
+    assert seeds == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_smallest_samples_that_can_be_judged_are():
+    x, y = sample(5, 2, 0), sample(5, 2, 1)
+    assert metrics.w2_draws(x, y, 5).tolist() == [metrics.w2(x, y)]
+    assert metrics.frechet(x[:2], x[:2] + 3.0) == pytest.approx(18.0)
+    assert metrics.precision_recall(x[:4], y[:4]) == metrics.precision_recall(x[:4], y[:4], k=3)
+
+
+def test_one_point_held_against_itself_is_at_distance_zero():
+    x = torch.ones(1, 2)
+    assert metrics.w2(x, x) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("x", lambda bad, good: metrics.w2(bad, good)),
+        ("y", lambda bad, good: metrics.w2(good, bad)),
+        ("x", lambda bad, good: metrics.w2_draws(bad, good, 2)),
+        ("y", lambda bad, good: metrics.w2_draws(good, bad, 2)),
+        ("u", lambda bad, good: metrics.frechet(bad, good)),
+        ("v", lambda bad, good: metrics.frechet(good, bad)),
+        ("real", lambda bad, good: metrics.precision_recall(bad, good)),
+        ("generated", lambda bad, good: metrics.precision_recall(good, bad)),
+    ],
+)
+def test_a_sample_that_is_not_finite_is_named_as_the_argument_is(name, call):
+    good = sample(6, 2, 0)
+    with pytest.raises(ValueError, match=rf"^{name} has 1 non-finite row"):
+        call(torch.where(good == good[3, 0], torch.nan, good), good)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("n", lambda bad, x: metrics.w2_draws(x, x, bad)),
+        ("repeats", lambda bad, x: metrics.w2_floor(data.circle, 5, repeats=bad)),
+        ("k", lambda bad, x: metrics.precision_recall(x, x, k=bad)),
+    ],
+)
+def test_a_number_that_is_no_count_is_named_as_the_argument_is(name, call):
+    with pytest.raises(ValueError, match=rf"^{name} must be"):
+        call(0, sample(6, 2, 0))
+
+
+def test_precision_holds_no_more_distances_than_it_says(monkeypatch):
+    cdist, held = metrics.cdist, []
+
+    def counted(*args):
+        found = cdist(*args)
+        held.append(found.size)
+        return found
+
+    monkeypatch.setattr(metrics, "cdist", counted)
+    monkeypatch.setattr(metrics, "BLOCK", 240)
+    metrics.precision_recall(sample(30, 2, 0), sample(40, 2, 1))
+    assert max(held) == 240
+    assert min(held) > 100  # and not one row at a time
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4, 1e7, 1e9, 1e12])
+@pytest.mark.parametrize("sizes", [(40, 40), (40, 60)])
+def test_w2_does_not_lose_the_many_to_an_outlier_that_both_share(far, sizes):
+    """On a line the best plan is monotone: both samples' quantiles, side by side."""
+    rng = np.random.default_rng(0)
+    x, y = (np.append(rng.normal(size=n - n // 20), np.full(n // 20, far)) for n in sizes)
+    grid = np.lcm(*sizes)
+    quantiles = [np.sort(v)[np.arange(grid) * len(v) // grid] for v in (x, y)]
+    expected = np.sqrt(np.mean((quantiles[0] - quantiles[1]) ** 2))
+    assert metrics.w2(x[:, None], y[:, None]) == pytest.approx(expected, rel=1e-6)

@@ -1,6 +1,7 @@
 import pickle
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,12 +119,14 @@ def test_a_stored_value_is_checked_and_never_executed(tmp_path):
     own = measured()
     (path,) = tmp_path.iterdir()
     intact = path.read_bytes()
-    for place in (-1, -8):
+    rng = np.random.default_rng(0)
+    for place, bit in [(-1, 0), (-8, 0), *rng.integers((len(intact), 8), size=(28, 2))]:
         damaged = bytearray(intact)
-        damaged[place] ^= 1
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="is damaged"):
-            measured()
+        damaged[place] ^= 1 << bit
+        for content in (damaged, intact[:place]):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match=rf"value .*{path.name} cannot be read"):
+                measured()
 
     class Planted:
         def __reduce__(self):

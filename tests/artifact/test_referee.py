@@ -83,3 +83,47 @@ def test_noise_in_training_helps_to_read_noisy_images(classifier):
     assert referee.accuracy(taught, noisy, labels) > 0.05 + referee.accuracy(
         classifier, noisy, labels
     )
+
+
+def test_it_is_the_network_that_it_says():
+    """Convolutions of 5 x 5 with stride 2: the side is halved twice, whatever it is."""
+    known = referee.Classifier()
+    assert (known.side, known.k) == (28, 10)
+    for side, left in ((28, 7), (8, 2), (9, 3), (1, 1)):
+        classifier = referee.Classifier(side, 3)
+        shapes = [tuple(p.shape) for p in classifier.parameters()]
+        assert shapes == [
+            *((16, 1, 5, 5), (16,), (32, 16, 5, 5), (32,)),
+            *((64, 32 * left**2), (64,), (3, 64), (3,)),
+        ]
+        assert classifier(torch.zeros(2, side**2)).shape == (2, 3)
+        assert classifier.net[:4](torch.zeros(1, side**2)).shape == (1, 32, left, left)
+
+
+def test_settings_left_out_are_those_written_down_and_classes_as_many_as_asked():
+    x, labels = DIGITS.pixels[:40], DIGITS.labels[:40] % 3
+    plain = referee.fit_classifier(x, labels, k=3)
+    spelt = referee.fit_classifier(x, labels, k=3, epochs=3, noise=0.0, seed=0)
+    assert plain.head.out_features == plain.k == 3
+    assert all(map(torch.equal, plain.parameters(), spelt.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("side", lambda: referee.Classifier(0)),
+        ("k", lambda: referee.Classifier(8, 0)),
+        ("epochs", lambda: referee.fit_classifier(DIGITS.pixels, DIGITS.labels, epochs=0)),
+        ("noise", lambda: referee.fit_classifier(DIGITS.pixels, DIGITS.labels, noise=-1.0)),
+    ],
+)
+def test_a_bad_setting_is_named(name, call):
+    with pytest.raises(ValueError, match=rf"^{name} must be"):
+        call()
+
+
+def test_images_that_are_not_finite_are_named():
+    x = torch.full((2, 64), torch.inf)
+    for call in (referee.Classifier(8).predict, lambda x: referee.fit_classifier(x, [0, 1])):
+        with pytest.raises(ValueError, match=r"^x has 2 non-finite rows"):
+            call(x)

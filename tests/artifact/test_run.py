@@ -9,68 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
-from nbformat.v4 import new_code_cell, new_notebook
+from projects import RECORD, WORK, plan, run, template
 
 from privgan.artifact import data
 from privgan.artifact import run as runner
-
-PARAMETERS = """
-rate = 1.0
-steps = 10
-rates = [0.5]
-weights = {"fine": 0.1}
-masses = {0.5: 1.0}
-corners = [[0, 0], [0, 1.5]]
-extra = []
-dataset = "mnist"
-name = "toy"
-out_dir = "../out"
-checkpoint_dir = ""
-"""
-RECORD = """
-from pathlib import Path
-from privgan.artifact.claims import Claim, record
-Path(out_dir, name + ".png").write_bytes(dataset.encode())
-record(f"{out_dir}/{name}.json", [Claim("toy", "1", rate, high=2.0)], steps=steps)
-"""
-# What RECORD does, without the seconds that importing torch takes.
-WORK = """
-import json
-from pathlib import Path
-Path(out_dir, name + ".png").write_bytes(dataset.encode())
-claim = {"claim": "toy", "predicted": "1", "measured": rate, "tolerance": "<= 2", "verdict": "PASS"}
-content = {"claims": [claim], "numbers": {"steps": steps}, "machine": {}}
-Path(out_dir, name + ".json").write_text(json.dumps(content))
-"""
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A little project of one notebook, with the runner's folders pointing into it."""
-    for name, folder in (("ROOT", ""), ("NOTEBOOKS", "notebooks"), ("BUILD", "build")):
-        monkeypatch.setattr(runner, name, tmp_path / folder)
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.setattr(runner, "SCALES", tmp_path / "notebooks" / "scales.yaml")
-    plan(tmp_path, {"paper": {"steps": 20}})
-    template(tmp_path, WORK)
-    return tmp_path
-
-
-def plan(project, content):
-    (project / "notebooks" / "scales.yaml").write_text(yaml.safe_dump({"toy": content}))
-
-
-def template(project, *sources):
-    notebook = new_notebook(cells=[new_code_cell(s) for s in (PARAMETERS, *sources)])
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "p", "language": "python"}
-    nbformat.write(notebook, project / "notebooks" / "toy.ipynb")
-
-
-def run(project, scale="paper", **overrides):
-    runner.run("toy", scale, project / "figures", overrides)
-    return project / "figures"
 
 
 def test_run_leaves_results_a_stamp_and_nothing_else(project, capsys):
@@ -89,10 +31,6 @@ def test_run_leaves_results_a_stamp_and_nothing_else(project, capsys):
 def test_two_runs_are_byte_identical(project):
     first = (run(project) / "toy.ipynb").read_bytes()
     assert (run(project) / "toy.ipynb").read_bytes() == first
-
-
-def test_smoke_keeps_the_templates_own_scale(project):
-    assert json.loads((run(project, "smoke") / "toy.json").read_text())["numbers"]["steps"] == 10
 
 
 def test_a_failure_keeps_the_old_results_and_what_it_did(project):
@@ -233,48 +171,6 @@ def test_a_long_temporary_folder_gives_way_and_jupyters_own_need_not_be_there(pr
     assert list(deep.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("error", "message", "overrides"),
-    [
-        (ValueError, "unknown parameter 'step'; the template has rate, steps", {"step": 1}),
-        (
-            TypeError,
-            r"'rate' is '1e-3', a str; .* write 1\.0e-3",
-            {"rate": "1e-3"},
-        ),
-        (TypeError, "'steps' is 2.0, a float; the template's is 10, a int", {"steps": 2.0}),
-        (TypeError, "'steps' is True, a bool", {"steps": True}),
-        (
-            TypeError,
-            r"'rates\[1\]' is '1e-3', a str; the template's is 0\.5, a float .*write 1\.0e-3",
-            {"rates": [1.0, "1e-3"]},
-        ),
-        (
-            TypeError,
-            r"'weights\[fine\]' is '1e-3', a str; .*1\.0e-3",
-            {"weights": {"fine": "1e-3"}},
-        ),
-        (TypeError, "'a key of masses' is '1e-3', a str", {"masses": {"1e-3": 0.5}}),
-        (TypeError, r"'corners\[1\]\[0\]' is '1e0', a str", {"corners": [[0, 1], ["1e0", 2.0]]}),
-        (TypeError, r"'extra\[0\]' is '1e-3', a str \(in YAML", {"extra": ["1e-3"]}),
-        (
-            TypeError,
-            r"'rates' is 0\.5, a float; the template's is \[0\.5\], a list",
-            {"rates": 0.5},
-        ),
-    ],
-)
-def test_parameters_are_checked_before_anything_runs(project, error, message, overrides):
-    with pytest.raises(error, match=message):
-        run(project, **overrides)
-    assert not (project / "figures").exists()
-
-
-def test_an_integer_may_stand_for_a_float(project):
-    given = {"rate": 2, "rates": [1, 0.1], "weights": {"coarse": 1}, "extra": ["a", 3]}
-    assert (run(project, **given) / "toy.json").exists()
-
-
 def test_stand_in_data_has_its_own_name_and_spares_the_real_results(project, monkeypatch, capsys):
     plan(project, {"data": "mnist", "paper": {"steps": 20}, "stand_in": {"dataset": "digits"}})
     monkeypatch.setattr(data, "mnist", lambda split: None)
@@ -366,28 +262,3 @@ def test_a_run_with_ones_own_parameters_is_not_stamped_as_the_real_one(project):
     assert not stamp.exists()  # what it stood for is no longer there
     with pytest.raises(ValueError, match="toy not made at paper scale yet"):
         runner.summary(["toy"], "paper", figures)
-
-
-@pytest.mark.parametrize(
-    ("message", "change"),
-    [
-        ("unknown key 'papr'", {"papr": {"steps": 20}}),
-        ("data is 'mnits'; it must be mnist or left out", {"data": "mnits"}),
-        ("paper is 5; it must be a mapping of parameters", {"paper": 5}),
-        ("scales.yaml / toy is 3; it must be a mapping of data, paper, stand_in", 3),
-        ("'out_dir' is set by the runner", {"out_dir": "/tmp"}),
-    ],
-)
-def test_plans_and_overrides_are_checked(project, message, change):
-    overrides = change if change == {"out_dir": "/tmp"} else {}
-    if not overrides:
-        plan(project, change)
-    with pytest.raises(ValueError, match=message):
-        run(project, **overrides)
-
-
-@pytest.mark.parametrize("text", ["{a: ", "", "sigma"])
-def test_parameters_that_are_no_mapping_are_named(project, monkeypatch, text):
-    monkeypatch.setattr(sys, "argv", ["execute", "run", "toy", "--parameters", text])
-    with pytest.raises(SystemExit, match=r"--parameters (is not YAML|must be a mapping)"):
-        runner.main()

@@ -60,7 +60,9 @@ def test_weights_and_checkpoints_that_two_trainings_share_are_refused(tmp_path):
     once = {"reports": REPORTS, "loss": loss, "steps": 1, "batch_size": 50}
     for second in (decoder, pg.Labelled(decoder, 3)):
         pair = {"a": once | {"generator": decoder}, "b": once | {"generator": second}}
-        with pytest.raises(ValueError, match="'a' and 'b' share their weights; give each its own"):
+        with pytest.raises(
+            ValueError, match="'a' and 'b' share their generator's weights; give each its own"
+        ):
             sweep.fit_all(pair, jobs=1)
     run = once | {"checkpoint": tmp_path / "run"}
     pair = {name: run | {"generator": pg.MLP(2, 2)} for name in "ab"}

@@ -165,7 +165,7 @@ def test_units_of_another_shape_are_refused():
     ("error", "message", "settings"),
     [
         (ValueError, r"hidden\[1\] must be at least 1, got -1", {"hidden": (64, -1)}),
-        (TypeError, r"hidden\[0\] must be an integer, got '6'", {"hidden": "64"}),
+        (TypeError, "hidden must be a sequence of integers, got '64'", {"hidden": "64"}),
         (
             TypeError,
             r"hidden must be a sequence of integers, got 64; .*\(hidden,\)",

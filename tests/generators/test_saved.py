@@ -32,6 +32,23 @@ def test_a_kept_generator_draws_labelled_images(name):
     assert apart.min() > 1.5  # ten digits, not one
 
 
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_generator_that_is_damaged_is_refused(name, tmp_path):
+    whole = (saved.FOLDER / f"{name}.safetensors").read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(0)
+    path = tmp_path / "kept"
+    for top in [header] * 5 + [len(whole)] * 5:
+        damaged = bytearray(whole)
+        damaged[rng.integers(top)] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"generator .*kept cannot be read"):
+            pg.load(path)
+        path.write_bytes(whole[: rng.integers(top)])
+        with pytest.raises(ValueError, match=r"generator .*kept cannot be read"):
+            pg.load(path)
+
+
 def settled():
     model = pg.MLP(2, 3, hidden=(8,), norm=True)
     model.settle(

@@ -87,6 +87,48 @@ def test_the_first_row_outside_is_named():
         pg.Box(0.0, 1.0, dim=3).check(x, "raw")
 
 
+@each
+def test_arrays_are_clipped_and_checked_as_tensors_are(bounds):
+    x = around(bounds, 50)
+    clipped = bounds.clip(x.numpy())
+    assert isinstance(clipped, np.ndarray)
+    assert np.array_equal(clipped, bounds.clip(x).numpy())
+    bounds.check(clipped)
+    with pytest.raises(ValueError, match=r"x has \d+ rows outside"):
+        bounds.check(x.numpy())
+    bounds.check(x[:0])
+    assert bounds.clip(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_furthest_numbers_are_clipped(dtype, share):
+    far = share * torch.finfo(dtype).max
+    x = torch.tensor([[0.0, -far], [far, far]], dtype=dtype)
+    found = pg.Ball(2.0, dim=2).clip(x)
+    assert torch.allclose(found, torch.tensor([[0.0, -2.0], [2**0.5, 2**0.5]], dtype=dtype))
+    assert pg.Box(-1.0, 2.0, dim=2).clip(x).tolist() == [[0.0, -1.0], [2.0, 2.0]]
+
+
+@pytest.mark.parametrize("method", ["clip", "check"])
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (torch.zeros(4, 2), ValueError, r"^x has 2 columns and .* has 3; they must agree$"),
+        (torch.zeros(1, 1), ValueError, "^x has 1 columns"),
+        (torch.zeros(3), ValueError, r"^x has shape \(3,\); records are \(n, 3\), a row each$"),
+        (np.zeros((2, 3), int), TypeError, "^x has dtype int64; convert it"),
+        ("records", TypeError, "^x must be a numeric tensor or array, got a str$"),
+        (torch.tensor([[0.0] * 3, [0.0, math.nan, 0.0]]), ValueError, r"row 1 \(column 1\): nan"),
+        (torch.tensor([[0.0, -math.inf, 0.0]]), ValueError, r"^x has 1 non-finite row.* row 0"),
+    ],
+)
+@each
+def test_what_are_no_records_is_named(bounds, method, x, error, message):
+    with pytest.raises(error, match=message):
+        getattr(bounds, method)(x)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -107,6 +149,8 @@ def test_the_first_row_outside_is_named():
             r"low\[1\] must be a public constant",
         ),
         (lambda: pg.Box(0.0, math.inf, dim=1), ValueError, "high must be finite"),
+        (lambda: pg.Box(-1e308, 1e308, dim=1), ValueError, "^low and high must leave a domain"),
+        (lambda: pg.Ball(1e301, dim=1), ValueError, "^radius and center must leave a domain"),
         (lambda: pg.Box("0", 1.0, dim=1), TypeError, "low must be a number"),
         (lambda: pg.Ball(0.0, dim=2), ValueError, "radius must be positive"),
         (lambda: pg.Ball(torch.tensor(1.0), dim=2), TypeError, "radius must be a public constant"),
@@ -116,3 +160,11 @@ def test_the_first_row_outside_is_named():
 def test_bad_bounds_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@each
+def test_a_diameter_of_other_columns_is_refused(bounds):
+    for diameter in (bounds.l1_diameter, bounds.l2_diameter):
+        assert diameter(3) == diameter()
+        with pytest.raises(ValueError, match=r"x has 2 columns and .* has 3; they must agree"):
+            diameter(2)

@@ -75,6 +75,12 @@ def test_budgets_add(first, second):
     assert mixed.epsilon(1e-5) == pytest.approx(first + gaussian_epsilon(1e-5, second))
 
 
+@given(st.floats(1e-6, 1e150))
+@settings(max_examples=50, deadline=None)
+def test_epsilon_of_hardly_any_noise_is_half_a_square(mu):
+    assert gaussian_epsilon(1e-5, 1e3 + mu) == pytest.approx((1e3 + mu) ** 2 / 2, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -94,6 +100,14 @@ def test_budgets_add(first, second):
         ),
         (lambda: gaussian_delta(-1.0, 1.0), ValueError, "epsilon must be positive"),
         (lambda: gaussian_delta(1.0, math.nan), ValueError, "mu must be positive"),
+        (lambda: gaussian_epsilon(1e-5, 1e200), ValueError, r"^mu is 1e\+200, .* add more noise$"),
+        (lambda: Budget(mu=1e200).epsilon(1e-5), ValueError, r"^mu is 1e\+200"),
+        (lambda: Budget(pure=-1), ValueError, "^pure must be at least 0 and finite, got -1.0$"),
+        (lambda: Budget(mu=math.nan), ValueError, "^mu must be at least 0 and finite, got nan$"),
+        (lambda: Budget(pure="1"), TypeError, "^pure must be a number, got '1'$"),
+        (lambda: Budget(pure=False), TypeError, "^pure must be a number, got False$"),
+        (lambda: Budget(mu=np.ones(2)), TypeError, "^mu must be a number, got a ndarray$"),
+        (lambda: 10**400 * Budget(1.0), ValueError, "^times must be finite"),
         (lambda: Budget(mu=1.0).epsilon(), ValueError, "no epsilon at delta = 0"),
         (
             lambda: Budget(pure=1.0).epsilon(1.5),
@@ -105,3 +119,43 @@ def test_budgets_add(first, second):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_several_reports_of_one_kind_cost_their_sum():
+    one = Budget(pure=0.5, mu=1.5)
+    thrice = 3 * one
+    assert thrice == one * 3 == np.int64(3) * one
+    assert thrice.pure == 1.5
+    assert thrice.mu == pytest.approx(1.5 * math.sqrt(3), rel=1e-15)
+    added = sum([one, one, one])
+    assert (added.pure, added.mu) == (1.5, pytest.approx(thrice.mu, rel=1e-15))
+    assert 1 * one == one
+    assert 0 * one == Budget()
+    assert sum([]) + one == one
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda one: -1 * one, ValueError, "^times must be at least 0, got -1"),
+        (lambda one: 1.5 * one, TypeError, "^times must be an integer"),
+        (lambda one: one * one, TypeError, "unsupported operand"),
+        (lambda one: one + 1.0, TypeError, "unsupported operand"),
+        (lambda one: 1 + one, TypeError, "unsupported operand"),
+        (lambda one: Budget(pure=-1.0), ValueError, "^pure must be at least 0"),
+        (lambda one: Budget(mu=math.inf), ValueError, "^mu must be at least 0 and finite"),
+        (lambda one: gaussian_epsilon(1e-5, 0.0), ValueError, "^mu must be positive"),
+    ],
+)
+def test_what_is_no_number_of_reports_or_no_budget_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Budget(pure=1.0))
+
+
+@pytest.mark.parametrize("mu", [1e-3, 1.0001e-3, 5e-4])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 2.0, 4.0])
+def test_small_mu_costs_no_digits_where_one_expansion_takes_over_from_another(mu, ratio):
+    exact = float(exact_delta(ratio * mu, mu))
+    assert gaussian_delta(ratio * mu, mu) == pytest.approx(
+        exact, rel=2e-14 if mu <= 1e-3 else 2e-12
+    )

@@ -36,6 +36,16 @@ def test_the_raw_law_is_recovered_exactly_on_a_grid(case):
 
 
 @each
+def test_paired_costs_are_the_diagonal(case):
+    rows = min(len(case.records), len(case.reports))
+    x, y = case.records[:rows].clone(), case.reports[-rows:]
+    cost = case.mech.cost
+    expected = cost.matrix(case.mech.forward(x), y).diagonal()
+    assert torch.allclose(cost.paired(case.mech.forward(x), y), expected, atol=1e-12)
+    assert torch.allclose(cost.T.paired(y, case.mech.forward(x)), expected, atol=1e-12)
+
+
+@each
 def test_densities_integrate_to_one(case):
     total = case.mech.log_density(case.records, case.reports).exp().sum(1) * case.volume
     tolerance = 1e-12 if case.volume == 1.0 else 3e-3  # bands end inside a cell; a corner at r = 0

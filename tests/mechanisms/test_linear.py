@@ -100,3 +100,10 @@ def test_matrices_are_told_apart_by_name():
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_negative_zero_in_the_matrix_makes_no_other_mechanism():
+    plain, negative = (pg.LinearMap(torch.tensor([[1.0, zero]]), ball(1)) for zero in (0.0, -0.0))
+    assert negative == plain
+    assert repr(negative) == repr(plain)
+    assert not negative.matrix.signbit().any()

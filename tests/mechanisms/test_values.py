@@ -229,9 +229,9 @@ class Transfers(TorchFunctionMode):
 
 BOX = pg.Box((0.0, -1.0), (1.0, 5.5))
 USES = {
-    "box clip": (BOX, lambda v, x: v.clip(x)),
+    "box clip": (BOX, lambda v, x: v._clip(x)),
     "box outside": (BOX, lambda v, x: v._outside(x)),
-    "ball clip": (pg.Ball(1.0, dim=2), lambda v, x: v.clip(x)),
+    "ball clip": (pg.Ball(1.0, dim=2), lambda v, x: v._clip(x)),
     "ball outside": (pg.Ball(1.0, dim=2), lambda v, x: v._outside(x.double())),
     "map": (
         pg.LinearMap(np.eye(2), pg.Gaussian(1.0, bounds=BOX)),

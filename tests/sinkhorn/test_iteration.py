@@ -6,7 +6,7 @@ import torch
 
 from privgan.artifact import oracles
 from privgan.sinkhorn._dense import DenseHalfSteps
-from privgan.sinkhorn._iteration import DEPTH, _Memory, iterate
+from privgan.sinkhorn._iteration import DEPTH, STALL, _Memory, iterate
 
 
 def problem(n=40, reg=0.01, seed=0):
@@ -76,3 +76,38 @@ def test_memory_cancels_a_linear_residual_in_as_many_steps_as_it_has_eigenvalues
         psi = memory.combine(rates * psi, (1 - rates) * psi)
     assert np.abs(psi).max() < 1e-4
     assert DEPTH >= 3
+
+
+def drawn_error(errors):
+    """Half-steps whose marginal errors are these, one after another, whatever psi is."""
+    errors = iter(errors)
+
+    def half_steps(psi):
+        e = next(errors)
+        return torch.zeros(2, dtype=torch.float64), torch.tensor([e, -e], dtype=torch.float64)
+
+    return half_steps
+
+
+HALVES = torch.full((2,), 0.5, dtype=torch.float64)
+
+
+def stops_after(errors, tol):
+    psi = torch.zeros(2, dtype=torch.float64)
+    return iterate(drawn_error(errors), psi, HALVES, HALVES, tol, len(errors), noise=np.inf).n_iter
+
+
+def test_an_error_that_is_the_tolerance_to_the_last_bit_is_small_enough():
+    psi = torch.zeros(2, dtype=torch.float64)
+    first = iterate(drawn_error([0.1]), psi, HALVES, HALVES, 1e-9, 1).error
+    assert stops_after([0.1, 0.1, 0.1], first) == 1
+    assert stops_after([0.1, 0.1, 0.1], np.nextafter(first, 0.0)) == 3
+
+
+def test_it_stops_when_the_error_has_not_fallen_by_a_twentieth_for_long():
+    flat = [0.5] * (STALL + 5)
+    assert stops_after(flat, 1e-9) == STALL + 1
+    falling = [0.5 * 0.94 ** (k // STALL) for k in range(3 * STALL)]  # just in time, twice
+    assert stops_after(falling, 1e-9) == 3 * STALL
+    creeping = [0.5 * 0.96 ** (k // STALL) for k in range(3 * STALL)]
+    assert stops_after(creeping, 1e-9) < 3 * STALL

@@ -8,9 +8,9 @@ from privgan.sinkhorn import (
     Cost,
     Euclidean,
     SquaredL2,
+    _pairs,
     _problem,
     _replay,
-    costs,
     solve,
     solve_batch,
     solve_samples,
@@ -83,10 +83,10 @@ def test_a_solve(device, cost, backend, dtype):
 @pytest.mark.parametrize("look", [True, False])
 def test_a_batch_is_solved_as_ever(device, cost, look):
     x, y, a, b = problem(device)
-    values, gradients = [], []
+    values, gradients, taken = [], [], []
     for solver_, settings in ((solve_samples, {}), (solve_batch, {"look": look})):
         points = x.clone().requires_grad_()
-        r = solver_(points, y, cost, 0.1, a, b, tol=1e-4, max_iter=60, **settings)
+        r = solver_(points, y, cost, 0.1, a, b, tol=3e-4, max_iter=60, **settings)
         r.value.backward()
         assert isinstance(r.error, float)
         assert isinstance(r.n_iter, int)
@@ -94,9 +94,12 @@ def test_a_batch_is_solved_as_ever(device, cost, look):
         assert [float(t) for t in r.certificate] == [r.error, r.n_iter]
         values.append(r.value.detach())
         gradients.append(points.grad)
-    # Nearly: what checks has another tolerance for the iteration, less what rounding may add.
-    assert torch.allclose(*values, rtol=1e-5)
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5)
+        taken.append(r.n_iter)
+    # What checks has another tolerance for the iteration, less what rounding may add: no error here
+    # lies between the two.
+    assert taken[0] == taken[1]
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
 
 
 @on_each
@@ -128,10 +131,10 @@ def test_gradients_in_rows_are_the_whole(monkeypatch, cost, p):
     x, y, *_ = problem("cpu", d=20, dtype=F64)
     y[:5] = x[:5]
     plan = torch.rand((40, 30), dtype=F64, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(costs, "HELD", 1500)  # two rows at a time
+    monkeypatch.setattr(_pairs, "HELD", 1500)  # two rows at a time
     distance = cost.matrix(x, y)
-    assert torch.allclose(costs._in_rows(x, y, plan, p, distance), cost.gradient(x, y, plan))
-    turned = costs._in_rows(y, x, plan.T.contiguous(), p, distance.T.contiguous())
+    assert torch.allclose(_pairs.in_rows(x, y, plan, p, distance), cost.gradient(x, y, plan))
+    turned = _pairs.in_rows(y, x, plan.T.contiguous(), p, distance.T.contiguous())
     assert torch.allclose(turned, cost.gradient(y, x, plan.T))
 
 

@@ -237,6 +237,22 @@ def test_bad_dtypes_are_named(message, x, y):
         solve_samples(x, y, L1(), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("cost", "got"),
+    [
+        (SquaredL2, "the class SquaredL2"),
+        ("sqeuclidean", "'sqeuclidean'"),
+        (lambda x, y: x @ y.T, "a function"),
+        (torch.ones(2, 2), "a Tensor"),
+        (None, "None"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3, 2)])
+def test_what_is_no_cost_is_named(cost, got, shape):
+    with pytest.raises(TypeError, match=rf"^cost must be a Cost such as SquaredL2\(\), got {got}$"):
+        solve_samples(torch.ones(shape), torch.ones(shape), cost, 1.0)
+
+
 @pytest.mark.parametrize("backend", ["dense", "streaming"])
 def test_a_warm_restart_takes_one_iteration(backend):
     x, y = problem(30, 25, 2, std=0.2)

@@ -11,6 +11,7 @@ from trainings import LOSS, MECH, REPORTS, fit, model, weights
 
 import privgan as pg
 from privgan.artifact import contrast, data, metrics
+from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import SquaredL2
 from privgan.streams import stream
 from privgan.training.trainer import Trainer, Training
@@ -90,56 +91,8 @@ def test_each_epoch_visits_every_report_once_and_the_next_in_another_order(monke
     first, second = torch.cat(rows[:4]), torch.cat(rows[4:])
     assert torch.equal(first.sort(0).values, second.sort(0).values)
     assert not torch.equal(first, second)
-    moved = first.sort(0).values - REPORTS[:100].sort(0).values  # alike, which no loss here sees
-    assert torch.allclose(moved, moved[:1].expand_as(moved), atol=1e-6)
-    assert first.mean(0).abs().max() < 0.05
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_bad_report_is_named_before_the_first_step(bad):
-    reports, generator = REPORTS.clone(), model()
-    reports[17, 1] = bad
-    before = weights(generator)
-    with pytest.raises(ValueError, match=r"reports has 1 non-finite row, .* at row 17 \(col"):
-        fit(generator, reports)
-    assert torch.equal(before, weights(generator))
-
-
-@pytest.mark.parametrize(
-    ("error", "message", "change"),
-    [
-        (ValueError, r"batch_size is 600 but only 570 reports", {"batch_size": 600}),
-        (ValueError, "reports is empty", {"reports": REPORTS[:0]}),
-        (ValueError, r"reports has shape \(600,\)", {"reports": REPORTS[:, 0]}),
-        (TypeError, "reports has dtype int64", {"reports": REPORTS.long()}),
-        (TypeError, "reports must be a numeric", {"reports": "circle.csv"}),
-        (ValueError, "3 columns and reports has 2", {"generator": pg.MLP(2, 3)}),
-        (ValueError, "steps must be at least 1", {"steps": 0}),
-        (TypeError, "batch_size must be an integer", {"batch_size": 64.0}),
-        (ValueError, "lr must be positive", {"lr": -1e-3}),
-        (ValueError, "holdout is a fraction", {"holdout": 1.0}),
-        (TypeError, "holdout must be a number", {"holdout": "0.1"}),
-        (TypeError, "seed must be an integer", {"seed": "0"}),
-        (TypeError, "loss must be a Loss, got a Gaussian", {"loss": MECH}),
-        (TypeError, "generator must be a Generator", {"generator": torch.nn.Linear(2, 2)}),
-        (TypeError, "lr must be a number", {"lr": "1e-3"}),
-    ],
-)
-def test_bad_input_is_named(error, message, change):
-    with pytest.raises(error, match=message):
-        fit(**({"generator": model()} | change))
-
-
-def test_reports_that_overflow_the_generators_precision_are_named():
-    reports = REPORTS.double()
-    reports[7, 1] = 1e39
-    with pytest.raises(ValueError, match=r"reports has 1 non-finite row, .* at row 7 \(column 1\)"):
-        fit(model(), reports)
-
-
-def test_an_error_of_the_network_is_not_called_divergence():
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-        fit(pg.MLP(2, 2, hidden=(4,), norm=True), batch_size=1)
+    origin = winsorised(REPORTS[:100].double())[0].float()  # moved there, which no loss here sees
+    assert torch.equal(first.sort(0).values, (REPORTS[:100] - origin).sort(0).values)
 
 
 def test_a_few_reports_still_leave_one_to_follow():
@@ -156,17 +109,6 @@ def test_generated_points_are_a_quarter_of_the_reports_or_as_many_as_asked(monke
         fit(model(), generated=97, steps=2, checkpoint=tmp_path / "run.pt")
     with pytest.raises(ValueError, match="generated must be at least 1"):
         fit(model(), generated=0)
-
-
-def test_half_precision_is_refused_by_name():
-    with pytest.raises(TypeError, match="weights has dtype float16; convert it to float32"):
-        fit(model().half())
-
-
-@pytest.mark.parametrize("reg", [1e-40, 1e-305])
-def test_a_vanishing_reg_is_refused_by_name(reg):
-    with pytest.raises(ValueError, match="reg is too small"):
-        fit(model(), loss=pg.EntropicLoss(SquaredL2(), reg))
 
 
 def test_not_converging_warns_once_and_is_recorded():
@@ -270,109 +212,6 @@ def test_snapshots_are_the_same_latents_as_training_moves_them(tmp_path):
     assert [points for _, points in again.snapshots] == [points for _, points in history.snapshots]
 
 
-def learned(centre, scale, make, raw, noise, **settings):
-    """What a training in other units has learned, in standard ones."""
-    reports = noise(scale).privatize(centre + scale * raw, seed=3)
-    generator = make()
-    fit(generator, reports, pg.EntropicLoss.matched(noise(scale)), **settings)
-    made = generator.sample(2000, seed=1)
-    assert made.dtype == reports.dtype
-    return (made.double() - centre) / scale
-
-
-NUMBERS = torch.randn(3000, 1, generator=torch.Generator().manual_seed(5)).double()
-LONG = {"steps": 300, "batch_size": 200, "lr": 5e-3}
-
-
-@pytest.mark.parametrize(
-    ("centre", "scale", "dtype"),
-    [
-        (50_000.0, 15_000.0, torch.float32),  # an income
-        (1.7e9, 3600.0, torch.float64),  # hours, in seconds since 1970
-        (0.0, 1e-9, torch.float32),
-        (-3e9, 1e9, torch.float32),
-    ],
-)
-def test_numbers_train_alike_in_all_units(centre, scale, dtype):
-    def make():
-        return pg.MLP(2, 1, hidden=(16,))
-
-    def noise(unit):
-        return pg.Laplace(0.3 * unit)
-
-    raw = NUMBERS.to(dtype)
-    standard = learned(0.0, 1.0, make, raw, noise, **LONG)
-    other = learned(centre, scale, make, raw, noise, **LONG)
-    assert abs(standard.mean()) < 0.1
-    assert 0.9 < standard.std() < 1.1
-    # The same law; single points drift apart, as rounding differs from step to step.
-    assert (other.sort(0).values - standard.sort(0).values).abs().mean() < 2e-2
-
-
-def test_a_product_of_incomes_and_categories_trains_alike_in_all_units():
-    kinds = pg.mechanisms.one_hot((NUMBERS[:, 0] > 0).long(), 2).double()
-    means = {}
-    for centre, scale in ((0.0, 1.0), (50_000.0, 15_000.0)):
-        mech = pg.Product(
-            (slice(0, 1), pg.Laplace(0.3 * scale)),
-            (slice(1, 3), pg.RandomizedResponse.calibrate(epsilon=3.0, k=2)),
-        )
-        records = torch.cat([centre + scale * NUMBERS, kinds], 1)
-        generator = pg.MLP(3, 3, hidden=(32,), categories=[slice(1, 3)])
-        fit(generator, pg.simulate(records, mech, seed=3), None, **LONG)
-        made = generator.sample(4000, seed=1)
-        high = made[:, 1] < made[:, 2]
-        means[scale] = [
-            (made[high, 0].mean().item() - centre) / scale,
-            (made[~high, 0].mean().item() - centre) / scale,
-            high.double().mean().item(),
-        ]
-    assert means[1.0] == pytest.approx([0.8, -0.8, 0.5], abs=0.2)
-    assert means[15_000.0] == pytest.approx(means[1.0], abs=0.05)
-
-
-def test_a_public_linear_map_trains_alike_in_all_units():
-    turn = torch.tensor([[0.8, 0.6], [-0.6, 0.8]]).double()
-    plane = torch.cat([NUMBERS, 0.3 * NUMBERS.flip(0)], 1)
-    covariances = []
-    for scale in (1.0, 1e5):
-        features = pg.Gaussian(0.4 * scale, bounds=pg.Box(-9 * scale, 9 * scale, dim=2))
-        mech = pg.LinearMap(turn, features)
-        generator = pg.Linear(2, 2)
-        fit(generator, pg.simulate(scale * plane, mech, seed=3), None, **LONG | {"lr": 2e-2})
-        covariances.append(torch.cov(generator.sample(4000, seed=1).T / scale))
-    assert torch.allclose(covariances[0], torch.diag(torch.tensor([1.0, 0.09])).double(), atol=0.12)
-    assert torch.allclose(covariances[1], covariances[0], atol=1e-2)
-
-
-def test_double_reports_that_single_precision_would_round_are_trained_on_in_double():
-    class Steep(pg.sinkhorn.Cost):
-        """Not invariant under shifts, as far as anyone knows."""
-
-        def matrix(self, x, y):
-            return (x[:, None, 0] - y[None, :, 0]).abs()
-
-    seen = []
-
-    class Loss(pg.EntropicLoss):
-        def between(self, x, y, a=None):
-            seen.append((x.dtype, y.dtype))
-            return super().between(x, y, a)
-
-    reports = pg.Laplace(0.3).privatize(1.7e9 + NUMBERS, seed=3)
-    fit(pg.MLP(2, 1), reports, Loss(Steep(), 0.3), steps=1)
-    assert seen == [(torch.float64, torch.float64)]
-
-
-@pytest.mark.parametrize("bad", [{"batch_size": 600}, {"holdout": 0.0, "keep_best": True}])
-def test_a_training_that_is_refused_leaves_the_generators_units_alone(bad):
-    generator = model()
-    before = {name: value.clone() for name, value in generator.state_dict().items()}
-    with pytest.raises(ValueError, match=r"batch_size is 600|keep_best needs"):
-        fit(generator, 1e4 * REPORTS, **bad)
-    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
-
-
 def test_layers_that_draw_are_part_of_the_seed():
     class Dropped(pg.MLP):
         def forward(self, z):
@@ -431,42 +270,3 @@ def test_a_step_on_a_device_makes_the_host_wait_for_the_solve_alone():
     waits = [w for w in caught if "synchronizing" in str(w.message)]
     places = sorted({f"{Path(w.filename).name}:{w.lineno}" for w in waits})
     assert len(waits) <= 4 * 40, places
-
-
-SQUARE = pg.Box(0.0, 1.0, dim=2)
-
-
-@pytest.mark.parametrize(
-    "mechanism",
-    [
-        pg.Piecewise(1.0, bounds=SQUARE),
-        pg.SquareWave(1.0, bounds=SQUARE),
-        pg.Product(
-            (slice(0, 1), pg.Laplace(1.0, bounds=pg.Box(0.0, 1.0, dim=1))),
-            (slice(1, 2), pg.Piecewise(1.0, bounds=pg.Box(0.0, 1.0, dim=1))),
-        ),
-    ],
-)
-def test_points_under_a_flat_cost_are_refused_and_atoms_are_not(mechanism):
-    x = torch.rand((200, 2), generator=stream(0, "flat")).double()
-    reports = mechanism.privatize(x, seed=0)
-    settings = {"steps": 1, "batch_size": 50, "progress": False}
-    generator = pg.MLP(2, 2).double()
-    loss = pg.EntropicLoss.matched(mechanism)
-    with pytest.raises(ValueError, match=r"no gradient; learn weights on a grid: pg.Atoms"):
-        pg.fit(generator, reports, loss, **settings)
-    pg.fit(pg.Atoms(x[:20]), reports, loss, **settings)
-
-
-@pytest.mark.parametrize("channel", [pg.RandomizedResponse, pg.UnaryEncoding])
-def test_points_that_are_no_probabilities_are_refused(channel):
-    mechanism = channel.calibrate(epsilon=1.0, k=3)
-    reports = mechanism.privatize(torch.eye(3).repeat(40, 1), seed=0)
-    settings = {"steps": 1, "batch_size": 50, "progress": False}
-    loss = pg.EntropicLoss.matched(mechanism)
-    with pytest.raises(ValueError, match=r"not probabilities.*categories="):
-        pg.fit(pg.MLP(2, 3), reports, loss, **settings)
-    categories = pg.MLP(2, 3, categories=[slice(0, 3)])
-    pg.fit(categories, reports, loss, **settings)
-    with pytest.raises(ValueError, match="the first at row 0"):
-        pg.fit(categories, reports + 0.5, loss, **settings)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, norm, ttest_1samp
 
 import privgan as pg
 from privgan.artifact import data
 from privgan.artifact.oracles import maximum_likelihood_weights
+from privgan.training import scale
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 LAWS = {
@@ -17,9 +18,9 @@ LAWS = {
 }
 
 
-def under_the_likeliest_law(channel, scale, training, heldout):
+def under_the_likeliest_law(channel, std, training, heldout):
     atoms = torch.linspace(float(training.min()), float(training.max()), 150).double()[:, None]
-    mechanism = channel(scale)
+    mechanism = channel(std)
     density = mechanism.log_density(atoms, training).exp().numpy()
     judged = mechanism.log_density(atoms, heldout).exp().numpy()
     return np.log(maximum_likelihood_weights(density) @ judged)
@@ -110,3 +111,48 @@ def test_bad_input_is_named(error, message, scales, values):
 def test_too_few_reports_to_judge_by():
     with pytest.raises(ValueError, match=r"holdout 0\.2 of 5 reports leaves 1 to judge by"):
         pg.training.estimate_scale(torch.zeros(5, 1), pg.Gaussian, (1, 2), lambda: pg.MLP(1, 1))
+
+
+def test_the_decision_is_a_paired_test_shared_among_the_smaller_scales():
+    ll = np.random.default_rng(1).normal(size=(4, 50))
+    estimate = pg.training.largest_allowed_scale((1, 2, 3, 4), ll, level=0.03)
+    assert estimate.scales == (1.0, 2.0, 3.0, 4.0)
+    assert estimate.nll == pytest.approx(-ll.mean(1))
+    assert estimate.threshold == pytest.approx(norm.isf(0.03 / 3))
+    worst = [max(ttest_1samp(ll[j] - ll[i], 0.0).statistic for j in range(i)) for i in range(1, 4)]
+    assert estimate.score == pytest.approx((-np.inf, *worst))
+    assert pg.training.largest_allowed_scale((1, 2), ll[:2]).threshold == pytest.approx(
+        norm.isf(0.05)
+    )
+
+
+def test_every_scale_is_judged_by_reports_that_trained_none(monkeypatch):
+    seen, judged = [], []
+    reports = torch.arange(50, dtype=torch.float32)[:, None]
+
+    def fit(generator, rest, loss, **settings):
+        seen.append((generator, rest, loss, settings))
+
+    def likelihood(x, heldout, mechanism):
+        judged.append((x, heldout, mechanism))
+        return torch.zeros(len(heldout))
+
+    monkeypatch.setattr(scale, "fit", fit)
+    monkeypatch.setattr(scale, "report_log_likelihood", likelihood)
+    estimate = pg.training.estimate_scale(
+        reports, pg.Gaussian, (1, 2), lambda: pg.Linear(1, 1), seed=3, steps=7
+    )
+    assert estimate.upper == 2.0
+    kept, rest = judged[0][1], seen[0][1]
+    assert (len(kept), len(rest)) == (10, 40)
+    assert torch.equal(torch.cat([kept, rest]).sort(0).values, reports)
+    assert not torch.equal(kept, kept.sort(0).values)  # drawn, not the first
+    assert all(torch.equal(own[1], kept) for own in judged)
+    assert all(torch.equal(own[1], rest) for own in seen)
+    assert seen[0][0] is not seen[1][0]
+    assert [own[2].mechanism for own in seen] == [pg.Gaussian(1.0), pg.Gaussian(2.0)]
+    assert [own[2] for own in judged] == [pg.Gaussian(1.0), pg.Gaussian(2.0)]
+    assert seen[0][3] == {"holdout": 0.0, "seed": 3, "steps": 7}
+    x = judged[0][0]
+    assert x.shape == (scale.POINTS, 1)
+    assert torch.equal(x, seen[0][0].sample(scale.POINTS, seed=3).double())

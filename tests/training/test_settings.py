@@ -78,6 +78,7 @@ def test_generators_of_odd_numbers_are_those_of_plain_ones(odd, plain, tmp_path)
         (TypeError, "seed must be an integer, got None", {"seed": None}),
         (TypeError, "mechanism must be a Mechanism, got a str", {"mechanism": "Gaussian"}),
         (TypeError, "checkpoint must be a path", {"checkpoint": 5}),
+        (ValueError, "checkpoint is an empty path", {"checkpoint": ""}),
         (ValueError, "is a folder; name a file in it", {"checkpoint": "."}),
         (ValueError, "device 'nowhere' cannot be used here", {"device": "nowhere"}),
         (ValueError, "device 'meta' cannot be used here", {"device": "meta"}),

@@ -14,9 +14,9 @@ def weights(name: str, given: Any, size: int, like: Tensor) -> Tensor:
     if given is None:
         return uniform(size, like)
     given = checks.as_float_tensor(name, given)
-    checks.check_same(name, given, "the points", like)
     if given.shape != (size,):
         raise ValueError(f"{name} has shape {tuple(given.shape)}; expected ({size},)")
+    checks.check_same(name, given, "the points", like)
     checks.check_finite(name, given)
     if (given < 0).any():
         first = int((given < 0).nonzero()[0])
