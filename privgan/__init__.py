@@ -14,13 +14,22 @@ from privgan.mechanisms import (
     Laplace,
     LinearMap,
     Piecewise,
+    PrivUnit,
     Product,
     RandomizedResponse,
+    Sphere,
     SquareWave,
     UnaryEncoding,
 )
 from privgan.reports import Reports, release, simulate
-from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, report_nll
+from privgan.training import (
+    AmortizedLoss,
+    EntropicLoss,
+    LikelihoodLoss,
+    closed_form,
+    fit,
+    report_nll,
+)
 
 __all__ = [
     "MLP",
@@ -39,13 +48,16 @@ __all__ = [
     "Linear",
     "LinearMap",
     "Piecewise",
+    "PrivUnit",
     "Product",
     "RandomizedResponse",
     "Reports",
+    "Sphere",
     "SquareWave",
     "UnaryEncoding",
     "__version__",
     "audit",
+    "closed_form",
     "fit",
     "generators",
     "load",

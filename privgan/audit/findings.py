@@ -16,8 +16,13 @@ from torch import Tensor
 from privgan import checks
 from privgan.audit.attack import certified, draw, epsilon_figure, likelihood_ratios, mu_figure
 from privgan.audit.experiments import Experiment, experiments, together
-from privgan.audit.extremes import extreme_records, independent_parts
-from privgan.audit.goodness import count_p_value, line_p_value, survives_extreme_uniforms
+from privgan.audit.extremes import extreme_records, independent_parts, reports_directions
+from privgan.audit.goodness import (
+    count_p_value,
+    direction_p_value,
+    line_p_value,
+    survives_extreme_uniforms,
+)
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.budget import gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import Categorical
@@ -28,6 +33,7 @@ CONFIDENCE = 1 - SIGNIFICANCE  # of each certified lower bound
 # For each record, reports held against the density: along lines, which takes a while, and counted.
 FIT_REPORTS, COUNTED = 2000, 20_000
 FIT_NUMBERS, FEWEST = 2**17, 160  # numbers in reports along lines, of which wide ones are fewer
+DIRECTIONS = 500  # reports held against the density on great circles
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -208,8 +214,10 @@ def _hockey_stick(
 def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     """The least p-value over a few records and parts, times their number (Bonferroni)."""
     numbers = torch.ones(mechanism.report_dim(records.shape[1]), dtype=torch.bool)
-    categories = [p for p in independent_parts(mechanism) if isinstance(p[0], Categorical)]
-    for _, _, reports in categories:
+    parts = independent_parts(mechanism)
+    categories = [p for p in parts if isinstance(p[0], Categorical)]
+    directions = [p for p in parts if reports_directions(p[0])]
+    for _, _, reports in categories + directions:
         numbers[reports] = False
     p = []
     lines = max(FEWEST, min(FIT_REPORTS, FIT_NUMBERS // len(numbers)))
@@ -218,6 +226,7 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
             p.append(line_p_value(mechanism, x, y[:lines], numbers))
+        p += [direction_p_value(part, x[c], y[:DIRECTIONS, r]) for part, c, r in directions]
         p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
     found = min(1.0, len(p) * min(p))
     return Finding(

@@ -45,6 +45,12 @@ class Additive(Mechanism):
             return None
         return self._budget(max(self.bounds.widths))
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        return y
+
+    def second_moment(self, d: int) -> tuple[float, float]:
+        return 1.0, self._variance(d)
+
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return x + self._noise(x.shape, x.dtype, generator).to(x.device)
 
@@ -63,6 +69,10 @@ class Additive(Mechanism):
     @abstractmethod
     def _budget(self, distance: float) -> Budget:
         """What a report reveals between two records this far apart."""
+
+    @abstractmethod
+    def _variance(self, d: int) -> float:
+        """Of the noise on each of ``d`` columns."""
 
     @abstractmethod
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -120,6 +130,9 @@ class Gaussian(Additive):
     def _budget(self, distance: float) -> Budget:
         return Budget(mu=distance / self.sigma)
 
+    def _variance(self, d: int) -> float:
+        return self.sigma**2
+
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         return self.sigma * torch.randn(shape, dtype=dtype, generator=generator)
 
@@ -159,6 +172,9 @@ class Laplace(Additive):
 
     def _budget(self, distance: float) -> Budget:
         return Budget(pure=distance / self.scale)
+
+    def _variance(self, d: int) -> float:
+        return 2.0 * self.scale**2
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         # An exponential magnitude with a fair sign. Inverting the distribution function at a
@@ -211,6 +227,9 @@ class EuclideanLaplace(Additive):
 
     def _budget(self, distance: float) -> Budget:
         return Budget(pure=distance / self.scale)
+
+    def _variance(self, d: int) -> float:
+        return (d + 1) * self.scale**2  # E r^2 / d of a radius r with the law Gamma(d, scale)
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         # Gamma(d, 1) is a sum of d exponentials; the direction is a normal vector's.

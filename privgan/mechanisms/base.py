@@ -116,6 +116,17 @@ class Mechanism(Value, ABC):
         """
         return y.new_zeros((len(y), columns.stop - columns.start))
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        """Rows (m, k) whose mean, given a record, is the row that `forward` makes of it.
+
+        Their means and `second_moment` are all that `closed_form` needs of a mechanism.
+        """
+        raise TypeError(f"{self!r} has no unbiased reports in closed form")
+
+    def second_moment(self, d: int) -> tuple[float, float]:
+        """a and b of E[u u' | x] = a x x' + b I, for `unbiased` rows u of records in d columns."""
+        raise TypeError(f"the noise of {self!r} is not alike in all directions")
+
     def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
         """The budget, in nats, that one report spends on a whole record, at ``delta``.
 

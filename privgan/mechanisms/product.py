@@ -114,6 +114,10 @@ class Product(Mechanism):
         self._check_dim(x)
         return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        return torch.cat([m.unbiased(y[:, reports]) for reports, (_, m) in pairs], 1)
+
     def heated(self, times: float) -> tuple[Cost, float]:
         pairs = zip(self.reports, self.blocks, strict=True)
         return BlockCost([(reports, *m.heated(times)) for reports, (_, m) in pairs]), 1.0

@@ -1,6 +1,7 @@
 """Training: matched losses, the loop that follows them, and the likelihood that judges."""
 
 from privgan.training.amortized import AmortizedLoss
+from privgan.training.debiasing import closed_form
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
 from privgan.training.fitting import fit
 from privgan.training.likelihood import report_log_likelihood, report_nll
@@ -16,6 +17,7 @@ __all__ = [
     "LikelihoodLoss",
     "Loss",
     "ScaleEstimate",
+    "closed_form",
     "estimate_scale",
     "fit",
     "image_encoder",

@@ -116,7 +116,7 @@ class AmortizedLoss(Loss, nn.Module):
             else:
                 self.encoder = vector_encoder(*sizes, seed=self.seed)
         self.encoder.settle(reports)
-        return self.to(reports.device)
+        return self.to(reports.device, reports.dtype)
 
     def solve(
         self,

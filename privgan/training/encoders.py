@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from privgan import checks
 from privgan.generators.base import seeded
 
 LOG_STD = (-8.0, 3.0)  # the range of a latent's log std given a report
@@ -27,8 +28,11 @@ class Encoder(nn.Module):
 
     def __init__(self, body: nn.Module, width: int, dim: int, normals: int, classes: int = 0):
         super().__init__()
-        self.body, self.width, self.dim = body, width, dim
-        self.normals, self.classes = normals, classes
+        self.body = body
+        self.width: int = checks.positive_int("width", width)
+        self.dim: int = checks.positive_int("dim", dim)
+        self.normals: int = checks.positive_int("normals", normals)
+        self.classes: int = checks.integer("classes", classes)
         self.code = nn.Linear(width + classes, 2 * normals)
         if classes:
             self.odds = nn.Linear(width, classes)
@@ -73,8 +77,8 @@ def vector_encoder(
     """Of reports with ``dim`` columns: fully connected; linear where ``hidden`` is empty."""
     with seeded(seed):
         layers: list[nn.Module] = []
-        width = dim
-        for h in hidden:
+        width = checks.positive_int("dim", dim)
+        for h in checks.positive_ints("hidden", hidden):
             layers += [nn.Linear(width, h), nn.ReLU()]
             width = h
         return Encoder(nn.Sequential(*layers), width, dim, normals, classes)
@@ -114,5 +118,7 @@ def image_encoder(
     seed: int = 0,
 ) -> Encoder:
     """Of reports whose first ``side * side`` columns are an image, of ``dim`` columns in all."""
+    if checks.positive_int("side", side) ** 2 > checks.positive_int("dim", dim):
+        raise ValueError(f"side is {side}, but reports of dim = {dim} columns hold no such image")
     with seeded(seed):
         return Encoder(ImageBody(side, dim, channels, width), width, dim, normals, classes)

@@ -7,7 +7,6 @@ normals fitted to latents of reports mends it. Reports are all it needs: it is p
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from privgan.generators.latents import NormalMixture, log_components
@@ -37,6 +36,8 @@ def _one_class(
     u: Tensor, components: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (c,), means (c, l) and factors (c, l, l); components that are not used weigh 0."""
+    from scipy.cluster.vq import kmeans2  # rarely needed
+
     n, dim = u.shape
     weights = torch.zeros(components, dtype=torch.float64)
     means = torch.zeros(components, dim, dtype=torch.float64)
