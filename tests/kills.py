@@ -7,6 +7,7 @@ tests/test_kills.py does a few of these.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -183,8 +184,8 @@ def notebook(project: Path) -> None:
     run.ROOT, run.NOTEBOOKS, run.BUILD = project, project / "notebooks", project / "build"
     run.SCALES = project / "notebooks" / "scales.yaml"
     sys.argv = ["run", "run", "toy", "--into", str(project / "figures")]
-    sys.stdout = open(os.devnull, "w")
-    run.main()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        run.main()
 
 
 def kills_of_a_notebook(folder: Path, count: int, rng: random.Random) -> int:
