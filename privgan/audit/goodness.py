@@ -5,7 +5,7 @@ from another law breaks promise and recovery at once.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,15 +52,15 @@ def line_p_value(
         return 0.0
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
     rng = np.random.default_rng(len(y))
-    smallest = 1.0
+    p = []
     for k, family in enumerate(FAMILIES):
         part = blocks[k :: len(FAMILIES)]
         lines = np.stack([family(rng, moving.shape[1]) for _ in part])
         directions = torch.zeros_like(part)
         directions[:, :, numbers] = torch.as_tensor(lines).reshape(len(part), 2, -1)
         rank = _ranks(mechanism, x, part, directions, spread)
-        smallest = min(smallest, float(stats.kstest(rank, "uniform").pvalue))
-    return min(1.0, len(FAMILIES) * smallest)
+        p.append(float(stats.kstest(rank, "uniform").pvalue))
+    return bonferroni(p)
 
 
 def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
@@ -81,15 +81,15 @@ def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
     outward = y - (y @ centre.T) * centre
     here = torch.arccos((y @ centre.T).clamp(-1.0, 1.0))  # (n, 1)
     seam = 2 * math.pi * torch.rand(here.shape, dtype=y.dtype, generator=rng)  # where it is cut
-    smallest = 1.0
+    p: list[float] = []
     zero, half = torch.zeros_like(here), torch.full_like(here, math.pi)
     for origin, way, at, low, high, power in (
         (y, across, zero, -seam, 2 * math.pi - seam, 0),
         (centre.expand_as(y), outward, here, zero, half, d - 2),
     ):
         rank = _circle_ranks(mechanism, x, torch.stack([origin, way]), at, low, high, power)
-        smallest = min(smallest, float(stats.kstest(rank, "uniform").pvalue))
-    return min(1.0, 2.0 * smallest)
+        p.append(float(stats.kstest(rank, "uniform").pvalue))
+    return bonferroni(p)
 
 
 def count_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
@@ -116,7 +116,15 @@ def count_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
     frequencies = float(stats.chi2.sf(chi_square, len(observed) - 1))
     agree = int((y[0:-1:2] == y[1::2]).all(1).sum())
     neighbours = stats.binomtest(agree, len(y) // 2, min(1.0, float((chance**2).sum())))
-    return min(1.0, 2.0 * min(frequencies, float(neighbours.pvalue)))
+    return bonferroni([frequencies, float(neighbours.pvalue)])
+
+
+def bonferroni(p: Sequence[float]) -> float:
+    """One p-value from several: the least, times their number; 0 if any is no number.
+
+    A density that is NaN gives such a one, and Python's ``min`` would pass over it.
+    """
+    return min(1.0, len(p) * float(np.nan_to_num(np.min(p), nan=0.0)))
 
 
 def survives_extreme_uniforms(mechanism: Mechanism, x: Tensor) -> bool:

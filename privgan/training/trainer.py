@@ -139,7 +139,7 @@ class Trainer:
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
-        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+        if not self.unit >= torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
             raise ValueError(
                 f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
             )

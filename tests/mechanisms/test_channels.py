@@ -213,6 +213,6 @@ def test_records_of_another_width_are_refused(case):
 def test_the_whole_of_mnist_is_privatized_in_seconds(make):
     mech = make(1.0, bounds=pg.Box(0.0, 1.0, dim=784))
     x = torch.zeros(60_000, 784)
-    started = time.perf_counter()
+    started = time.process_time()
     mech.privatize(x, seed=0)
-    assert time.perf_counter() - started < 10.0
+    assert time.process_time() - started < 10.0
