@@ -29,6 +29,7 @@ WIDEST = 128  # columns of features up to which none is left out
 # share of the mean eigenvalue, the floor below which none may be.
 OWN = (0.0, 0.25, 0.5, 0.75, 1.0)
 FLOORS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+LEAST = 1e-9  # a floor: covariances have factors
 FOLDS = 5  # parts of the reports, each left out once
 
 
@@ -37,6 +38,8 @@ def closed_form(
     reports: ArrayLike | Reports,
     mechanism: Mechanism,
     *,
+    own: float | None = None,
+    floor: float | None = None,
     rank: int | None = None,
     seed: int = 0,
 ) -> Generator:
@@ -45,9 +48,12 @@ def closed_form(
     Where the last block of a `Product` is a category, records are `Labelled` with it and every
     class has moments of its own. Numbers may be reported with added noise, as directions
     (`PrivUnit`) or through a `LinearMap`, whose records have no detail that the map does not see.
-    rank: how many directions records may vary in beside those between the classes' means; by
-    default all of up to 128 features, else those that stand out of the noise. seed: of the parts
-    in which reports are left out. Raises TypeError for other mechanisms.
+
+    own: what a class's covariance has in the mix with the mean one, 0 to 1. floor: as a share of
+    the mean eigenvalue, what no eigenvalue is below, 0 to 1 (1: alike in all directions). Both are
+    chosen by default. rank: how many directions records may vary in, beside those between the
+    classes' means; by default all of up to 128 features, else those that stand out of the noise.
+    seed: of the parts in which reports are left out. Raises TypeError for other mechanisms.
     """
     checks.instance("mechanism", mechanism, Mechanism)
     rank = None if rank is None else checks.positive_int("rank", rank)
@@ -68,7 +74,11 @@ def closed_form(
     u = u - centre
     basis, noise = _subspace(u, w, noise, rank)
     u = u @ basis
-    choices = list(product(OWN if label is not None else OWN[-1:], FLOORS))
+    mixes = OWN if label is not None else OWN[-1:]
+    if own is not None:
+        mixes = (_share("own", own),)
+    floors = FLOORS if floor is None else (max(LEAST, _share("floor", floor)),)
+    choices = list(product(mixes, floors))
     scores = torch.empty(len(choices), len(y), dtype=torch.float64)
     order = torch.randperm(len(y), generator=stream(seed, "closed form"))
     for out in order.chunk(FOLDS):
@@ -78,6 +88,13 @@ def closed_form(
             scores[k, out] = _score(regular(found, *choice), noise, u[out], log_k[out])
     best = regular(noise.moments(u, w), *choices[_simplest(scores)])
     return _generator(best, centre, basis, numbers, label is not None, given.dtype)
+
+
+def _share(name: str, value: float) -> float:
+    found = checks.number(name, value)
+    if not 0.0 <= found <= 1.0:
+        raise ValueError(f"{name} is a share, from 0 to 1, got {found!r}")
+    return found
 
 
 def regular(moments: Moments, own: float, floor: float) -> Moments:
