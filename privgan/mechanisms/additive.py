@@ -14,7 +14,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, calibration, check_bounds, sensitivity_of
-from privgan.mechanisms.bounds import LARGEST, SMALLEST, Bounds
+from privgan.mechanisms.bounds import SMALLEST, Bounds
 from privgan.mechanisms.budget import Budget, gaussian_mu
 from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
@@ -167,7 +167,7 @@ class Laplace(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         scale = checks.positive("scale", self.scale)
-        _check_size("scale", scale, scale)
+        _check_size("scale", scale, 2.0 * scale)
         noise = f"Laplace, scale {scale:.4g} on every coordinate"
         vars(self).update(scale=scale, cost=L1(), reg=scale, noise=noise)
 
@@ -219,7 +219,7 @@ class EuclideanLaplace(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         scale = checks.positive("scale", self.scale)
-        _check_size("scale", scale, scale)
+        _check_size("scale", scale, 2.0 * scale)
         noise = (
             f"in a random direction, to a Gamma(d) distance of scale {scale:.4g}; "
             f"{1 / scale:.4g} nats for every unit of distance between two records"
@@ -258,9 +258,9 @@ class EuclideanLaplace(Additive):
         return -(log_area + math.lgamma(d) + d * math.log(self.scale))
 
 
-def _check_size(name: str, value: float, reg: float) -> None:
-    """Raise ValueError for noise in units so small or so large that numbers fail."""
-    if not SMALLEST <= reg <= LARGEST:
+def _check_size(name: str, value: float, formed: float) -> None:
+    """Raise ValueError for noise so small or so large that what is ``formed`` of it fails."""
+    if not SMALLEST <= formed < math.inf:
         raise ValueError(
             f"{name} is {value:.4g}, and float64 does not hold the budget and the density of such "
             "noise; change the units of the records"

@@ -79,14 +79,14 @@ def closed_form(
         mixes = (_share("own", own),)
     floors = FLOORS if floor is None else (max(LEAST, _share("floor", floor)),)
     choices = list(product(mixes, floors))
-    scores = torch.empty(len(choices), len(y), dtype=torch.float64)
+    scores = torch.zeros(len(choices), dtype=torch.float64)
     order = torch.randperm(len(y), generator=stream(seed, "closed form"))
     for out in order.chunk(FOLDS):
         rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, out, False)
         found = noise.moments(u[rest], w[rest])
         for k, choice in enumerate(choices):
-            scores[k, out] = _score(regular(found, *choice), noise, u[out], log_k[out])
-    best = regular(noise.moments(u, w), *choices[_simplest(scores)])
+            scores[k] += _score(regular(found, *choice), noise, u[out], log_k[out])
+    best = regular(noise.moments(u, w), *choices[int(scores.argmax())])
     return _generator(best, centre, basis, numbers, label is not None, given.dtype)
 
 
@@ -105,23 +105,18 @@ def regular(moments: Moments, own: float, floor: float) -> Moments:
     return Moments(moments.shares, moments.means, raised)
 
 
-def _simplest(scores: Tensor) -> int:
-    """The first of the rows of scores (choices, n) that is within a standard error of the best.
+def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> float:
+    """Sum of the log-densities of ``u`` (n, r), if it were normal; of labels given u, with classes.
 
-    Of their difference, report by report: the rule of Breiman, Friedman, Olshen and Stone, 1984.
+    log_k: the labels' log-likelihoods, (n, k).
     """
-    behind = scores[scores.mean(1).argmax()] - scores
-    error = behind.std(1) / math.sqrt(scores.shape[1])
-    return int((behind.mean(1) <= error).byte().argmax())
-
-
-def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> Tensor:
-    """Log-densities of ``u`` (n, r) if it were normal in each class, with the labels': (n,)."""
     outer = moments.means[:, :, None] * moments.means[:, None]
     spread = noise.scale * (moments.covariances + outer) + noise.added - outer
     factors = torch.linalg.cholesky(spread)
     normal = log_components(u, moments.shares, moments.means, factors)
-    return (normal + log_k).logsumexp(1)
+    if len(moments.shares) == 1:
+        return normal.sum().item()
+    return ((normal + log_k).logsumexp(1) - normal.logsumexp(1)).sum().item()
 
 
 def _generator(

@@ -10,7 +10,7 @@ ANSWER = pg.RandomizedResponse.calibrate(epsilon=2.0, k=2)
 MECH = pg.Product((slice(0, 2), pg.Gaussian(0.2)), (slice(2, 4), ANSWER))
 
 
-def raw(n=20_000, seed=0):
+def raw(n=100_000, seed=0):
     """One centre, two spreads: only a quadratic rule tells the classes apart."""
     rng = torch.Generator().manual_seed(seed)
     label = torch.randint(0, 2, (n,), generator=rng)
@@ -29,7 +29,7 @@ def test_the_quadratic_rule_sees_spreads_and_the_linear_one_does_not():
     # Bayes' rule of the raw law itself: the likelier of two centred normals.
     best = -later.square().sum(1) / 2 * (1 / 0.09 - 1 / 4) - 2 * torch.log(torch.tensor(0.3 / 2))
     ceiling = ((best < 0).long() == truth).double().mean().item()
-    assert right[1.0] == pytest.approx(ceiling, abs=0.015)
+    assert right[1.0] == pytest.approx(ceiling, abs=0.02)
     assert right[0.0] < 0.6
 
 
