@@ -96,7 +96,7 @@ def test_a_bad_setting_is_named(call, error, message):
         call()
 
 
-@pytest.mark.parametrize("sigma", [1e-150, 1e-9, 1e9, 1e150, 1e153])
+@pytest.mark.parametrize("sigma", [1e-150, 1e-9, 1e9, 1e150])
 def test_noise_of_any_size_has_a_density(sigma):
     found = pg.Gaussian(sigma).log_density(np.zeros((1, 1)), np.zeros((1, 1))).item()
     assert found == pytest.approx(-math.log(sigma) - math.log(2 * math.pi) / 2)
