@@ -3,8 +3,11 @@ r"""The generator that needs no training: debiased means and covariances, class 
 Reports alone give every class a mean and a covariance, of whatever law the records are: the best
 linear generator (`privgan.mechanisms.moments`). Covariances are noisy. Between a class's own and
 the mean over the classes, and between eigenvalues as found and held above a floor, reports decide
-that were left out, by a score that is best on average at the true mean and covariance, whatever the
-law (Dawid and Sebastiani, "Coherent dispersion criteria for optimal experimental design", 1999).
+that were left out, for the simplest choice within a standard error of the best. Without classes it
+is their density, if they were normal, which is best on average at the true mean and covariance,
+whatever the law (Dawid and Sebastiani, "Coherent dispersion criteria for optimal experimental
+design", 1999); with classes, how well the rest of a report foretells its label, for a density
+rewards what a normal law gets wrong about a class that is not normal.
 """
 
 import math
@@ -79,14 +82,14 @@ def closed_form(
         mixes = (_share("own", own),)
     floors = FLOORS if floor is None else (max(LEAST, _share("floor", floor)),)
     choices = list(product(mixes, floors))
-    scores = torch.zeros(len(choices), dtype=torch.float64)
+    scores = torch.empty(len(choices), len(y), dtype=torch.float64)
     order = torch.randperm(len(y), generator=stream(seed, "closed form"))
     for out in order.chunk(FOLDS):
         rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, out, False)
         found = noise.moments(u[rest], w[rest])
         for k, choice in enumerate(choices):
-            scores[k] += _score(regular(found, *choice), noise, u[out], log_k[out])
-    best = regular(noise.moments(u, w), *choices[int(scores.argmax())])
+            scores[k, out] = _score(regular(found, *choice), noise, u[out], log_k[out])
+    best = regular(noise.moments(u, w), *choices[_simplest(scores)])
     return _generator(best, centre, basis, numbers, label is not None, given.dtype)
 
 
@@ -105,8 +108,18 @@ def regular(moments: Moments, own: float, floor: float) -> Moments:
     return Moments(moments.shares, moments.means, raised)
 
 
-def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> float:
-    """Sum of the log-densities of ``u`` (n, r), if it were normal; of labels given u, with classes.
+def _simplest(scores: Tensor) -> int:
+    """The first of the rows of scores (choices, n) that is within a standard error of the best.
+
+    Of their difference, report by report: the rule of Breiman, Friedman, Olshen and Stone, 1984.
+    """
+    behind = scores[scores.mean(1).argmax()] - scores
+    error = behind.std(1) / math.sqrt(scores.shape[1])
+    return int((behind.mean(1) <= error).byte().argmax())
+
+
+def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> Tensor:
+    """Log-densities of ``u`` (n, r), if it were normal; of labels given u, with classes: (n,).
 
     log_k: the labels' log-likelihoods, (n, k).
     """
@@ -115,8 +128,8 @@ def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> float:
     factors = torch.linalg.cholesky(spread)
     normal = log_components(u, moments.shares, moments.means, factors)
     if len(moments.shares) == 1:
-        return normal.sum().item()
-    return ((normal + log_k).logsumexp(1) - normal.logsumexp(1)).sum().item()
+        return normal.squeeze(1)
+    return (normal + log_k).logsumexp(1) - normal.logsumexp(1)
 
 
 def _generator(

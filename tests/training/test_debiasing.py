@@ -7,7 +7,7 @@ from scipy import optimize
 
 import privgan as pg
 from privgan.mechanisms.moments import Moments, noise_of, parts
-from privgan.training.debiasing import _raised, regular
+from privgan.training.debiasing import _raised, _simplest, regular
 
 F64 = torch.float64
 
@@ -135,6 +135,14 @@ def test_covariances_are_mixed_by_the_classes_shares():
     )
     assert regular(moments, 0.0, 0.1).covariances.ravel().tolist() == pytest.approx([2.0, 2.0])
     assert regular(moments, 0.5, 0.1).covariances.ravel().tolist() == pytest.approx([1.5, 3.5])
+
+
+def test_the_simplest_choice_within_an_error_of_the_best_is_taken():
+    rng = torch.Generator().manual_seed(0)
+    own = torch.randn(3, 1000, generator=rng, dtype=F64)
+    gain = torch.tensor([[-1.0], [0.0], [0.01]], dtype=F64)
+    assert _simplest(own + gain) == 1
+    assert _simplest(own[:1] + gain) == 2  # the same reports: the difference is certain
 
 
 def test_a_class_that_never_occurs_has_no_share():
