@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
+ROWS = 512  # latents whose distances are formed at a time, to stay in cache
+
+
 def invert(p: Tensor, u: Tensor) -> Tensor:
     """The first index at which the running sum of probabilities exceeds ``u``."""
     total = p.cumsum(-1)
@@ -62,8 +65,15 @@ class NormalMixture(nn.Module):
 
 def log_components(z: Tensor, weights: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """log weight_c N(z; mean_c, factor_c factor_c'), (n, c), of latents (n, l)."""
-    away = (z[:, None] - means).permute(1, 2, 0)  # (c, l, n)
-    white = torch.linalg.solve_triangular(factors, away, upper=False)
+    c, dim = means.shape
+    inverses = torch.linalg.solve_triangular(factors, torch.eye(dim).to(factors), upper=False)
+    centre = means.mean(0)  # about which nothing cancels that lies apart in units of a factor
+    shift = (inverses @ (means - centre)[:, :, None]).flatten()
+    columns = inverses.reshape(c * dim, dim).T
+    squares = [
+        ((part - centre) @ columns - shift).square_().view(-1, c, dim).sum(2)
+        for part in z.split(ROWS)
+    ]
     logdet = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-    constant = 0.5 * z.shape[1] * math.log(2 * math.pi)
-    return weights.log() - logdet - constant - 0.5 * white.square().sum(1).T
+    constant = 0.5 * dim * math.log(2 * math.pi)
+    return weights.log() - logdet - constant - 0.5 * torch.cat(squares)
