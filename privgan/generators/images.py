@@ -17,7 +17,7 @@ from privgan.generators.base import (
     output,
     seeded,
 )
-from privgan.streams import stream
+from privgan.streams import sent, stream
 from privgan.surroundings import usual
 
 
@@ -116,8 +116,9 @@ class Labelled(Generator):
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         z = self.decoder.latent(n, generator, even=even)
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
-        u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
-        label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
+        u = sent((torch.arange(n) + u).div_(n), z.device)  # evenly spaced: exact frequencies
+        order = sent(torch.randperm(n, generator=generator), z.device)
+        label = invert(self.prior.double(), u)[order]
         z[:, -self.k :] = torch.eye(self.k, dtype=z.dtype, device=z.device)[label]
         return z
 

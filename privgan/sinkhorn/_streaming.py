@@ -44,7 +44,7 @@ class StreamingHalfSteps:
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
-        return search(self, psi, tol, max_iter)
+        return search(self, psi, tol, max_iter, look)
 
     def spread(self) -> float:
         """How far costs differ, over reg, at most."""
@@ -55,10 +55,10 @@ class StreamingHalfSteps:
         """The same for ``times`` reg."""
         return type(self)(self.x, self.y, self.cost, self.reg * times, self.a, self.b)
 
-    def start(self) -> Tensor:
-        """The c-transform of phi = 0: half-steps with the two sides swapped."""
+    def start(self, look: bool = True) -> Tensor:
+        """The c-transform of phi = 0: half a step with the two sides swapped."""
         swapped = type(self)(self.y, self.x, self.cost.T, self.reg, self.b, self.a)
-        return swapped(torch.zeros_like(self.a))[0]
+        return swapped._sums(torch.zeros_like(self.a))[0]
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         phi, columns = self._sums(psi)
@@ -131,14 +131,13 @@ class CompiledHalfSteps(StreamingHalfSteps):
         sums = shares(WORK * len(x) * len(y)), len(y)
         self.buffer, self.partial = y.new_empty((2, *sums)), a.new_empty(sums)
 
-    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+    def _sums(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
         weighted = (psi + self.log_b).float()
         self.loops.streaming_half_steps(
             *points, *self.settings, weighted, self.weights, self.phi, *scratch
         )
-        phi = self.phi.clone()
-        return phi, self._log(self.partial.sum(0), phi, psi)
+        return self.phi.clone(), self.partial.sum(0)
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         x, y = self.centred

@@ -138,11 +138,11 @@ def solve_batch(
     Nothing is validated: x (n, d) and y (m, d) are finite and alike in dtype and device, weights
     are positive and sum to 1, and costs stay below about 5e5 ``tol`` times ``reg`` in float32 and
     above ``reg`` / 2 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
-    host waits for nothing but the iteration, once every few of them. Without ``look``, and where
-    Triton does the work on a stored matrix, not even for that: ``max_iter`` iterations are queued,
-    of which those after the last one do nothing, and error, n_iter and converged are read from the
-    device when they are asked for (``result.certificate`` has them there). A batch that the host
-    would have to help with is then left as it is, and its error says so.
+    host waits for nothing but the iteration, once every few of them. Without ``look`` not even for
+    that, unless the problem is large: ``max_iter`` iterations are queued, of which those after the
+    last one do nothing, and error, n_iter and converged are read from the device when they are
+    asked for (``result.certificate`` has them there). A batch that the host would have to help with
+    is then left as it is, and its error says so; it has gradients of 0 if nothing was found.
     """
     n, m = len(x), len(y)
     a, b = uniform(n, x) if a is None else a, uniform(m, x) if b is None else b
@@ -170,6 +170,8 @@ def _solve(
         prepared = (_prepare.dense if dense else _prepare.streaming)(problem, tol, check)
         solution = _run(prepared, problem, psi, max_iter, look)
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
+        if isinstance(error := solution.error, Tensor):  # infinite as long as nothing was found
+            gradients = tuple(g if g is None else g.where(error.isfinite(), 0) for g in gradients)
         solution = _whole(prepared, solution, reg, tol)
         coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
     return _result(problem, solution, (x, y), gradients, a, b, tol, coupling, check)
@@ -205,7 +207,7 @@ def _storable(x: Tensor, m: int) -> bool:
 
 def _gradients(
     prepared: Prepared, solution: Solution, problem: Problem, need_x: bool, need_y: bool
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """sum_j P_ij dc(x_i, y_j)/dx_i, and alike in y, where they will be asked for."""
     if not (need_x or need_y):
         return None, None
