@@ -14,7 +14,7 @@ from torch import Tensor
 from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._pairs import FEW
 from privgan.sinkhorn._precision import SUMS, reach
-from privgan.sinkhorn._problem import TILE, gradients
+from privgan.sinkhorn._problem import gradients, tile_rows
 from privgan.sinkhorn._search import search
 from privgan.sinkhorn._threads import shares
 from privgan.sinkhorn.costs import Cost
@@ -35,7 +35,7 @@ class StreamingHalfSteps:
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
         self.log_b = b.log()
-        self.rows = min(ROWS, max(1, TILE // len(y)))
+        self.rows = min(ROWS, tile_rows(y))
         self.noise = SUMS * torch.finfo(x.dtype).eps
 
     def tiles(self) -> Iterator[slice]:
@@ -88,7 +88,7 @@ class StreamingHalfSteps:
         if lost.any():
             y, weight = self.y[lost], phi + self.a.log()
             exact = torch.full((len(y),), -torch.inf, dtype=psi.dtype, device=psi.device)
-            rows = max(1, TILE // len(y))
+            rows = tile_rows(y)
             for first in range(0, len(self.x), rows):
                 tile = slice(first, first + rows)
                 exponent = (

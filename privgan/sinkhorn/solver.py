@@ -11,6 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -115,9 +116,9 @@ def solve_samples(
     a, b = weights("a", a, n, x), weights("b", b, m, x)
     if backend not in ("auto", "dense", "streaming"):
         raise ValueError(f"backend must be 'auto', 'dense' or 'streaming', got {backend!r}")
-    dense = _storable(x, m) if backend == "auto" else backend == "dense"
+    fits = _fits(x, m) if backend == "auto" else lambda _: backend == "dense"
     psi = _start(init, reg, x, m)
-    return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
+    return _solve(fits, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
 @full_precision()
@@ -146,12 +147,11 @@ def solve_batch(
     """
     n, m = len(x), len(y)
     a, b = uniform(n, x) if a is None else a, uniform(m, x) if b is None else b
-    dense = _storable(x, m)
-    return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, None, look=look, check=False)
+    return _solve(_fits(x, m), x, y, cost, reg, a, b, tol, max_iter, None, look=look, check=False)
 
 
 def _solve(
-    dense: bool,
+    fits: Callable[[int], bool],
     x: Tensor,
     y: Tensor,
     cost: Cost,
@@ -167,13 +167,14 @@ def _solve(
 ) -> SinkhornResult:
     with torch.no_grad():
         problem = Problem(Side.of(x, a, check), Side.of(y, b, check), cost, reg)
-        prepared = (_prepare.dense if dense else _prepare.streaming)(problem, tol, check)
+        prepared = _prepare.prepared(problem, tol, check, fits)
         solution = _run(prepared, problem, psi, max_iter, look)
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
         if isinstance(error := solution.error, Tensor):  # infinite as long as nothing was found
             gradients = tuple(g if g is None else g.where(error.isfinite(), 0) for g in gradients)
         solution = _whole(prepared, solution, reg, tol)
-        coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
+        kept = problem.copied() if prepared.stored else None
+        coupling = Coupling(kept, solution.psi, x.dtype) if kept else None
     return _result(problem, solution, (x, y), gradients, a, b, tol, coupling, check)
 
 
@@ -195,14 +196,19 @@ def _whole(prepared: Prepared, solution: Solution, reg: float, tol: float) -> So
     return Solution(solution.phi, psi, error, solution.n_iter, psi)
 
 
-def _storable(x: Tensor, m: int) -> bool:
-    """Whether a cost matrix and its kernel fit, and on a GPU a plan turned round for a gradient."""
-    wanted = (3 if x.is_cuda else 2) * len(x) * m * x.element_size()
-    if wanted <= DENSE_BYTES or not x.is_cuda:
-        return wanted <= DENSE_BYTES
-    free, _ = torch.cuda.mem_get_info(x.device)
-    unused = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
-    return wanted <= (free + unused) // 2
+def _fits(x: Tensor, m: int) -> Callable[[int], bool]:
+    """Whether a cost matrix and its kernel fit, of numbers of so many bytes; and on a GPU three
+    more for gradients: distances, a quotient, a plan turned round."""
+
+    def fits(size: int) -> bool:
+        wanted = (5 if x.is_cuda else 2) * len(x) * m * size
+        if wanted <= DENSE_BYTES or not x.is_cuda:
+            return wanted <= DENSE_BYTES
+        free, _ = torch.cuda.mem_get_info(x.device)
+        unused = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+        return wanted <= (free + unused) // 2
+
+    return fits
 
 
 def _gradients(

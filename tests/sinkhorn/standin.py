@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -44,6 +45,7 @@ class There(torch.Tensor):
             device="meta",
         )
         made.inner = inner
+        StandIn.current.note(inner)
         return made
 
     device = property(lambda _: CUDA)
@@ -74,10 +76,8 @@ class _Functions(TorchFunctionMode):
             return first
         if name == "data_ptr" and isinstance(first, There):
             return first.inner.data_ptr()
-        if name == "cuda":
-            return first.to(CUDA)
-        if name == "cpu":
-            return first.to("cpu")
+        if name in ("cuda", "cpu"):
+            return _moved(first, (name,), keywords)
         if name == "to" and isinstance(first, torch.Tensor):
             return _moved(first, arguments[1:], keywords)
         if _is_cuda(keywords.get("device")):
@@ -130,13 +130,33 @@ class _Crossed(torch.autograd.Function):
 
 
 class StandIn(TorchDispatchMode):
-    """Within it the device "cuda" is at hand. waits: how often the host waited, by place."""
+    """Within it the device "cuda" is at hand.
+
+    waits: how often the host waited, by the package's line and by what for. peak: the most bytes
+    that tensors there ever held, and held: what they do; `reset` begins anew.
+    """
 
     current = None
 
     def __init__(self):
         super().__init__()
+        self.storages = {}
+        self.reset()
+
+    def reset(self):
         self.waits = Counter()
+        self.peak = self.held()
+
+    def held(self):
+        self.storages = {s: size for s, size in self.storages.items() if not s.expired()}
+        return sum(self.storages.values())
+
+    def note(self, inner):
+        """Count a tensor's memory, if it is new."""
+        storage = inner.untyped_storage()
+        if (reference := StorageWeakRef(storage)) not in self.storages:
+            self.storages[reference] = storage.nbytes()
+            self.peak = max(self.peak, self.held())
 
     def __enter__(self):
         self.stack = ExitStack()
@@ -189,8 +209,7 @@ class StandIn(TorchDispatchMode):
         given, named = tree_map(_inner, (arguments, keywords))
         with torch.no_grad():
             out = function(*given, **named)
-        back = there and name in ("copy_", "_to_copy") and not isinstance(arguments[0], There)
-        if name == "copy_" and back:
+        if name == "copy_" and not isinstance(arguments[0], There):
             return arguments[0]
         return tree_map(lambda t: _wrapped(t, wrapped), out)
 
