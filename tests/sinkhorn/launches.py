@@ -53,7 +53,9 @@ def launched():
     """Call everything that launches a loop."""
     for n, m in DENSE:
         for dtype in (torch.float32, torch.float64) if m == 70 else (torch.float32,):
-            iteration = Iteration(torch.zeros((n, m), dtype=dtype), torch.zeros((n, m), dtype=dtype))
+            iteration = Iteration(
+                torch.zeros((n, m), dtype=dtype), torch.zeros((n, m), dtype=dtype)
+            )
             iteration.open()
             iteration.group()
             iteration.finish()
