@@ -100,12 +100,16 @@ class State:
         if self.average is None:
             return
         decay = min(decay, self.step / (self.step + 10))
-        own, means = (list(m.state_dict().values()) for m in (self.generator, self.average))
-        real = [k for k, mean in enumerate(means) if mean.is_floating_point()]
-        torch._foreach_lerp_([means[k] for k in real], [own[k] for k in real], 1 - decay)
-        for k, mean in enumerate(means):
-            if k not in real:
-                mean.copy_(own[k])
+        own = self.generator.state_dict()
+        means: list[Tensor] = []
+        ends: list[Tensor] = []
+        for name, mean in self.average.state_dict().items():
+            if mean.is_floating_point():
+                means.append(mean)
+                ends.append(own[name])
+            else:
+                mean.copy_(own[name])
+        torch._foreach_lerp_(means, ends, 1 - decay)
 
     def note(self, nll: float) -> None:
         """Keep the weights if their held-out NLL is the least so far."""

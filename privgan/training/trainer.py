@@ -278,9 +278,12 @@ def check_weights(generator: Generator) -> None:
 
 def _read(pending: list[tuple[Number, ...]]) -> list[list[float]]:
     """The numbers, those on a device in one transfer."""
-    there = [n.double() for row in pending for n in row if isinstance(n, Tensor)]
+    there = [n.double() for row in pending for n in row if isinstance(n, Tensor) and n.is_cuda]
     read = iter(torch.stack(there).tolist() if there else ())
-    return [[next(read) if isinstance(n, Tensor) else n for n in row] for row in pending]
+    return [
+        [next(read) if isinstance(n, Tensor) and n.is_cuda else float(n) for n in row]
+        for row in pending
+    ]
 
 
 def _far(made: Tensor, y: Tensor) -> Tensor:
