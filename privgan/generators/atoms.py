@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, invert
+from privgan.generators.base import Generator
+from privgan.generators.latents import invert
 from privgan.streams import sent
 from privgan.surroundings import usual
 

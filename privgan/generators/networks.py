@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Bounded, Generator, Units, invert, limits, output, seeded
+from privgan.generators.base import Bounded, Generator, Units, limits, output, seeded
+from privgan.generators.latents import invert
 from privgan.streams import sent
 
 

@@ -6,6 +6,7 @@ from privgan.mechanisms.blocks import Blocks
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.budget import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding, one_hot
+from privgan.mechanisms.direction import PrivUnit, Sphere
 from privgan.mechanisms.interval import Piecewise, SquareWave
 from privgan.mechanisms.linear import LinearMap, low_frequencies
 from privgan.mechanisms.product import Product
@@ -22,8 +23,10 @@ __all__ = [
     "LinearMap",
     "Mechanism",
     "Piecewise",
+    "PrivUnit",
     "Product",
     "RandomizedResponse",
+    "Sphere",
     "SquareWave",
     "UnaryEncoding",
     "gaussian_delta",

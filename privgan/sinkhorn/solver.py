@@ -254,8 +254,7 @@ def _result(
 
 def _check_cost(cost: Any) -> None:
     if not isinstance(cost, Cost):
-        got = f"the class {cost.__name__}" if isinstance(cost, type) else checks.shown(cost)
-        raise TypeError(f"cost must be a Cost such as SquaredL2(), got {got}")
+        raise TypeError(f"cost must be a Cost such as SquaredL2(), got {checks.shown(cost)}")
 
 
 def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:

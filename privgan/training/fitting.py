@@ -149,13 +149,13 @@ def fit(
     if path is not None:
         watchers.append(Checkpoint(path, identity))
     try:
-        with in_mode(generator, training=True), Bar(trainer, show) as bar:
+        with in_mode(trainer.state.learners, training=True), Bar(trainer, show) as bar:
             while not trainer.done:
                 solved = trainer.step()
                 for watcher in (*watchers, bar):
                     watcher(trainer, solved)
     finally:
-        generator.zero_grad(set_to_none=True)
+        trainer.state.learners.zero_grad(set_to_none=True)
     trainer.finish()
     return trainer.state.history
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Generator
+from privgan.generators.base import in_mode
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
@@ -21,6 +22,8 @@ from privgan.training.state import History, State, diverged
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
+LAST = 1024  # held-out reports, at most, that choose this law
+LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 SPARE = 4  # iterations that may be queued beyond twice those that batches have needed lately
 Number = Tensor | float  # a 0-dim tensor, if it is still on a device
@@ -140,7 +143,7 @@ class Trainer:
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
-        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+        if not self.unit >= torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
             raise ValueError(
                 f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
             )
@@ -150,8 +153,17 @@ class Trainer:
             raise ValueError("reports are so large that their spread overflows; rescale them")
         generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
-        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
-        self.state = State(generator, optimizer, History(device=str(device)), average)
+        partner = training.loss.meet(generator, self.reports, self.origin)
+        learned = [*generator.parameters(), *(partner.parameters() if partner else ())]
+        learned = [p for p in learned if p.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=training.lr, fused=True)
+        with torch.no_grad(), in_mode(generator, training=False):
+            _, weights = generator.batch(1, stream(0, "latents"))
+        # Atoms are their law, however few they are: then only the reports are a sample.
+        points = training.points if weights is None else training.batch_size
+        history = History(device=str(device))
+        history.capacity = training.loss.capacity(points, training.batch_size)
+        self.state = State(generator, optimizer, history, average, partner)
         self.pending = []
         self.block, self.most = -1, None
 
@@ -163,12 +175,18 @@ class Trainer:
         loss, y = self._loss().queued(self._queued(at)), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
-            x, a = self.generator.batch(training.points, latents, even=training.even)
-            made = (loss.forward(x) - self.origin).to(y.dtype)
             try:
-                solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+                solved, made = loss.couple(
+                    self.generator,
+                    y,
+                    latents,
+                    points=training.points,
+                    even=training.even,
+                    origin=self.origin,
+                    unchecked=self.unchecked,
+                )
             except ValueError as error:
-                raise self._fault(made.detach(), y, error) from error
+                raise self._fault(y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
@@ -231,11 +249,19 @@ class Trainer:
             self.generator.load_state_dict(self.state.best[1])
         if not all(p.isfinite().all() for p in self.generator.parameters()):
             raise diverged(self.state.step - 1, "the generator's weights are not finite")
-        self.generator.eval()
+        self.state.learners.eval()
+        some = self.reports[self.rows[:LATENTS].to(self.reports.device)] + self.origin
+        seed = self.training.seed
+        law = self.training.loss.latent_law(self.generator, some, self.heldout[:LAST], seed)
+        self.generator.law = self.generator.law if law is None else law
 
-    def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
+    @torch.no_grad()
+    def _fault(self, y: Tensor, error: ValueError) -> Exception:
         """What a step's refusal to be solved comes from: the step size, or what was handed over."""
-        step = self.state.step
+        step, training = self.state.step, self.training
+        latents = stream(training.seed, "latents", step)
+        x, _ = self.generator.batch(training.points, latents, even=training.even)
+        made = training.loss.forward(x) - self.origin
         if not made.isfinite().all():
             fault = "the generator's records are not finite"
             return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
@@ -251,9 +277,10 @@ class Trainer:
     def _loss(self) -> Loss:
         """The loss at this step: hotter in the first half of the first leg, where asked for."""
         hotter = 2.0 * self._left() - 1.0
-        if self.training.anneal == 1.0 or self.state.started or hotter <= 0.0:
+        if self.state.started or hotter <= 0.0:
             return self.training.loss
-        return self.training.loss.heated(self.training.anneal**hotter)
+        loss = self.training.loss.warmed(hotter)
+        return loss if self.training.anneal == 1.0 else loss.heated(self.training.anneal**hotter)
 
 
 def check_weights(generator: Generator) -> None:
