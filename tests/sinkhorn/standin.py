@@ -90,7 +90,8 @@ class _Functions(TorchFunctionMode):
 
 
 def _is_cuda(device):
-    return device is not None and torch.device(device).type == "cuda"
+    """As C++ may say it, too: a module is taken to where a tensor is by what that is there."""
+    return device is not None and torch.device(device).type in ("cuda", "meta")
 
 
 def _moved(tensor, arguments, keywords):
@@ -200,7 +201,7 @@ class StandIn(TorchDispatchMode):
         leaves = list(_tensors((arguments, tuple(keywords.values()))))
         there = [t for t in leaves if isinstance(t, There)]
         device = keywords.get("device")
-        made = device is not None and torch.device(device).type in ("meta", "cuda")
+        made = _is_cuda(device)
         if not there and not made:
             return function(*arguments, **keywords)
         name = function._schema.name.removeprefix("aten::")

@@ -116,6 +116,19 @@ def test_the_host_waits_once_in_fifty_steps(blocks, settings):
     assert steps.most >= max(history.n_iter[-BLOCK:])
 
 
+def test_an_encoders_training_waits_as_seldom(blocks):
+    loss = pg.AmortizedLoss.matched(NOISE)
+    reports = NOISE.privatize(data.circle(300, seed=0), seed=1)
+    training = Training(loss, steps=STEPS, batch_size=32)
+    with StandIn() as device:
+        steps = Trainer(training, pg.MLP(2, 2, seed=0), reports, torch.device("cuda"))
+        steps.step()
+        device.reset()
+        for k in range(2, STEPS + 1):
+            steps.step()
+            assert sum(device.waits.values()) == k // BLOCK, device.waits
+
+
 def test_what_is_pending_holds_numbers_alone(blocks):
     with StandIn() as device:
         steps = trainer("cuda", average=0.9)
