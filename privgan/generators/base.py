@@ -19,7 +19,7 @@ from privgan import checks
 from privgan.files import save_tensors
 from privgan.generators.latents import NormalMixture
 from privgan.plain import Plain, to_plain
-from privgan.streams import ambient, stream
+from privgan.streams import ambient, sent, stream
 from privgan.surroundings import usual
 
 # Samples are drawn in slices of this many rows, so that a large request stays in cache.
@@ -69,10 +69,10 @@ class Generator(nn.Module):
         if even and self.latent_dim <= SobolEngine.MAXDIM:
             digits = _sobol(n, self.latent_dim, like.device)
             shift = torch.randint(2**BITS, (self.latent_dim,), generator=generator)
-            u = (digits ^ shift.to(like.device)).double().add_(0.5).mul_(2.0**-BITS)
+            u = (digits ^ sent(shift, like.device)).double().add_(0.5).mul_(2.0**-BITS)
             return torch.special.ndtri(u).to(like.dtype)
         z = torch.randn((n, self.latent_dim), dtype=like.dtype, generator=generator)
-        return z.to(like.device)
+        return sent(z, like.device)
 
     def batch(
         self, n: int, generator: torch.Generator, *, even: bool = False

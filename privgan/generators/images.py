@@ -17,7 +17,7 @@ from privgan.generators.base import (
     seeded,
 )
 from privgan.generators.latents import invert
-from privgan.streams import stream
+from privgan.streams import sent, stream
 from privgan.surroundings import usual
 
 
@@ -117,8 +117,9 @@ class Labelled(Generator):
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         normals = self.decoder.latent(n, generator, even=even)[:, : -self.k]
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
-        u = (torch.arange(n) + u).div_(n).to(normals.device)  # evenly spaced: exact frequencies
-        label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
+        u = sent((torch.arange(n) + u).div_(n), normals.device)  # evenly spaced: exact frequencies
+        order = sent(torch.randperm(n, generator=generator), normals.device)
+        label = invert(self.prior.double(), u)[order]
         return self._of(label, normals, generator)
 
     def _of(self, label: Tensor, normals: Tensor, generator: torch.Generator) -> Tensor:

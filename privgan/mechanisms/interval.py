@@ -177,8 +177,9 @@ class Band(Mechanism):
     def _log_normaliser(self, y: Tensor) -> Tensor:
         band_density = math.log1p(-self.miss) - math.log(2 * self.half)
         volume = sum(math.log(width / 2) for width in self.bounds.widths)
-        reach = torch.full((self.bounds.dim,), self.reach * (1 + EDGE), dtype=torch.float64)
-        low, high = (from_unit(end.to(y.device), self.bounds).to(y) for end in (-reach, reach))
+        end = self.reach * (1 + EDGE)
+        reach = torch.full((self.bounds.dim,), end, dtype=torch.float64, device=y.device)
+        low, high = (from_unit(end, self.bounds).to(y) for end in (-reach, reach))
         possible = ((y >= low) & (y <= high)).all(1)
         constant = y.new_full((len(y),), self.bounds.dim * band_density - volume)
         return torch.where(possible, constant, -math.inf)

@@ -14,6 +14,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.sinkhorn._pairs import (
     FEW,
+    HELD,
     NEAR,
     centred,
     expand,
@@ -21,6 +22,7 @@ from privgan.sinkhorn._pairs import (
     filled_by_triton,
     in_rows,
     on_triton,
+    portions,
     settle,
 )
 from privgan.sinkhorn._pairwise import Pairwise
@@ -43,7 +45,11 @@ class Cost(Value, ABC):
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
         """`matrix`, in ``storage`` (n, m) if the cost knows how to use it. No gradients."""
-        return self.matrix(x, y)
+        if len(x) * y.numel() <= HELD:
+            return self.matrix(x, y)
+        for part in portions(x, y):
+            storage[part] = self.matrix(x[part], y)
+        return storage
 
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         """`matrix_in` less a term in y alone, and that term, (m,) or a number.
@@ -55,9 +61,11 @@ class Cost(Value, ABC):
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         """Gradient in ``x``, (n, d), of ``sum_ij plan_ij c(x_i, y_j)``; ``plan`` is (n, m)."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            (grad,) = torch.autograd.grad(self.matrix(x, y.detach()), x, plan)
+        x, y, grad = x.detach(), y.detach(), torch.empty_like(x)
+        for part in portions(x, y):
+            with torch.enable_grad():
+                points = x[part].requires_grad_()
+                (grad[part],) = torch.autograd.grad(self.matrix(points, y), points, plan[part])
         return grad
 
     def paired(self, x: Tensor, y: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from privgan.generators.latents import NormalMixture, invert
 from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
-from privgan.streams import stream
+from privgan.streams import sent, stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
 from privgan.training.latent_law import fit_mixture
@@ -160,8 +160,8 @@ class AmortizedLoss(Loss, nn.Module):
         first = q.detach().argmax(1)
         others = q.detach().scatter(1, first[:, None], 0.0)
         chance = (others.sum(1) / DOUBT).clamp(max=1.0)
-        visit = torch.rand(len(y), dtype=torch.float64, generator=rng).to(y.device) < chance
-        doubtful = visit.nonzero().squeeze(1)
+        visit = sent(torch.rand(len(y), dtype=torch.float64, generator=rng), y.device)
+        doubtful = (visit < chance).nonzero().squeeze(1)
         second = _drawn(others[doubtful], rng)
         rows = torch.cat([torch.arange(len(y), device=y.device), doubtful])
         labels = torch.cat([first, second])
@@ -272,7 +272,7 @@ class AmortizedLoss(Loss, nn.Module):
         And what the generator made of the latents drawn, less the origin.
         """
         mean, log_std = self._encoder().normal(features, label)
-        noise = torch.randn((self.draws, *mean.shape), generator=rng).to(mean)
+        noise = sent(torch.randn((self.draws, *mean.shape), generator=rng), mean.device).to(mean)
         u = mean + log_std.exp() * noise
         x = self.forward(generator(_latents(generator, u.flatten(0, 1), label))) - self.origin
         again = y.repeat(self.draws, 1)
@@ -299,7 +299,7 @@ class AmortizedLoss(Loss, nn.Module):
             label = _drawn(log_classes.exp(), rng)
             log_q = log_classes.gather(1, label[:, None]).squeeze(1)
         mean, log_std = encoder.normal(features, label if generator.classes else None)
-        noise = torch.randn(mean.shape, generator=rng).to(mean)
+        noise = sent(torch.randn(mean.shape, generator=rng), mean.device).to(mean)
         log_q = log_q + _log_normal(noise).sum(1) - log_std.sum(1)
         return mean + log_std.exp() * noise, label, log_q
 

@@ -4,6 +4,7 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 ``loss.solve(x, y)`` for the value together with how well it was solved.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, replace
@@ -126,6 +127,10 @@ class Loss(ABC):
         """`between` without checks of what is passed, for which a host would wait for its GPU."""
         return self.between(x, y, a)
 
+    def queued(self, most: int | None) -> "Loss":
+        """This loss, whose `follow` may queue ``most`` iterations on a GPU and not look at them."""
+        return self
+
     def shiftable(self, d: int) -> Tensor:
         """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
         return torch.zeros(d, dtype=torch.bool)
@@ -164,6 +169,7 @@ class EntropicLoss(Loss):
     tol: float = 1e-2
     max_iter: int = 500
     mechanism: Mechanism | None = None
+    _queued = None  # iterations, if the host is not to look at them; no field, for it says nothing
 
     def __post_init__(self) -> None:
         checks.instance("cost", self.cost, Cost)
@@ -192,12 +198,21 @@ class EntropicLoss(Loss):
         """On a GPU, where the precision of ``y`` holds costs as large as theirs to ``tol``."""
         if not y.is_cuda or type(self).between is not EntropicLoss.between:
             return False
-        largest = self.cost.matrix(y, y).max().item() / self.reg
+        largest = max(self.cost.matrix(part, y).max().item() for part in y.split(100)) / self.reg
         return 4 * torch.finfo(y.dtype).eps * largest <= self.tol
 
     def follow(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> SinkhornResult:
-        tol, max_iter = self.tol, self.max_iter
-        return solve_batch(x, y, self.cost, self.reg, a, tol=tol, max_iter=max_iter)
+        look, most = self._queued is None, self._queued or self.max_iter
+        return solve_batch(
+            x, y, self.cost, self.reg, a, tol=self.tol, max_iter=min(most, self.max_iter), look=look
+        )
+
+    def queued(self, most: int | None) -> Self:
+        if most is None:
+            return self
+        found = copy.copy(self)
+        object.__setattr__(found, "_queued", most)
+        return found
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)

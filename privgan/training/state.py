@@ -135,11 +135,15 @@ class State:
             return
         decay = min(decay, self.step / (self.step + 10))
         own = self.generator.state_dict()
+        means: list[Tensor] = []
+        ends: list[Tensor] = []
         for name, mean in self.average.state_dict().items():
             if mean.is_floating_point():
-                mean.lerp_(own[name], 1 - decay)
+                means.append(mean)
+                ends.append(own[name])
             else:
                 mean.copy_(own[name])
+        torch._foreach_lerp_(means, ends, 1 - decay)
 
     def note(self, nll: float) -> None:
         """Keep the weights if their held-out NLL is the least so far."""

@@ -15,7 +15,7 @@ from privgan.generators.base import in_mode
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
-from privgan.streams import ambient, stream
+from privgan.streams import ambient, sent, stream
 from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
@@ -25,6 +25,8 @@ ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more
 LAST = 1024  # held-out reports, at most, that choose this law
 LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
+SPARE = 4  # iterations that may be queued beyond twice those that batches have needed lately
+Number = Tensor | float  # a 0-dim tensor, if it is still on a device
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ class Trainer:
     unit: float
     unchecked: bool
     state: State
-    pending: list[tuple[Tensor, Tensor, Solved]]
+    pending: list[tuple[Number, ...]]
+    block: int
+    most: int | None
 
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
@@ -161,13 +165,14 @@ class Trainer:
         history.capacity = training.loss.capacity(points, training.batch_size)
         self.state = State(generator, optimizer, history, average, partner)
         self.pending = []
+        self.block, self.most = -1, None
 
     def step(self) -> Solved:
         """One batch of reports, one of generated points, one step of Adam."""
         training, at = self.training, self.state.step
         for group in self.state.optimizer.param_groups:
             group["lr"] = training.lr * self._left()
-        loss, y = self._loss(), self.batch(at)
+        loss, y = self._loss().queued(self._queued(at)), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
             try:
@@ -187,8 +192,10 @@ class Trainer:
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
-        self.pending.append((solved.value.detach(), _far(made.detach(), y), solved))
-        if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
+        outcome = getattr(solved, "certificate", None)  # without a look, where there is one
+        outcome = outcome or (solved.error, solved.n_iter, solved.converged)
+        self.pending.append((solved.value.detach(), _far(made.detach(), y), *outcome))
+        if self.device.type == "cpu" or self.done or self.state.step % PENDING == 0:
             self.read()
         return solved
 
@@ -199,23 +206,36 @@ class Trainer:
         if epoch != self.epoch:
             shuffle = stream(self.training.seed, "shuffle", epoch)
             order = self.rows[torch.randperm(len(self.rows), generator=shuffle)]
-            self.epoch, self.order = epoch, order.to(self.reports.device)
+            self.epoch, self.order = epoch, sent(order, self.reports.device)
         return self.reports[self.order[place * size : (place + 1) * size]]
 
     def read(self) -> None:
         """Enter what happened since into the history; FloatingPointError if it was divergence."""
         history = self.state.history
-        for value, far, solved in self.pending:
-            number = value.item()
-            if not math.isfinite(number):
-                raise diverged(len(history), f"the loss is {number}")
-            if not solved.converged and far:
+        for value, far, error, n_iter, converged in _read(self.pending):
+            if not math.isfinite(value):
+                raise diverged(len(history), f"the loss is {value}")
+            if not converged and far:
                 raise diverged(len(history), LEFT)
-            history.loss.append(number)
-            history.error.append(solved.error)
-            history.n_iter.append(solved.n_iter)
-            history.converged.append(solved.converged)
+            history.loss.append(value)
+            history.error.append(error)
+            history.n_iter.append(int(n_iter))
+            history.converged.append(bool(converged))
         self.pending.clear()
+
+    def _queued(self, step: int) -> int | None:
+        """Iterations to queue without a look, on a GPU: twice those that batches needed lately.
+
+        None, for the host to look and help, until something is known, and from then on when a batch
+        was not solved. Of whole blocks of steps alone: when else they were read does not matter.
+        """
+        block = step // PENDING
+        if self.device.type != "cpu" and block != self.block:
+            history, end = self.state.history, block * PENDING
+            lately = history.n_iter[max(0, end - PENDING) : end]
+            solved = bool(lately) and all(history.converged[:end])
+            self.block, self.most = block, 2 * max(lately) + SPARE if solved else None
+        return self.most
 
     @property
     def done(self) -> bool:
@@ -281,6 +301,16 @@ def check_weights(generator: Generator) -> None:
             "the generator was made under torch.inference_mode, which rules out training; make it "
             "outside"
         )
+
+
+def _read(pending: list[tuple[Number, ...]]) -> list[list[float]]:
+    """The numbers, those on a device in one transfer."""
+    there = [n.double() for row in pending for n in row if isinstance(n, Tensor) and n.is_cuda]
+    read = iter(torch.stack(there).tolist() if there else ())
+    return [
+        [next(read) if isinstance(n, Tensor) and n.is_cuda else float(n) for n in row]
+        for row in pending
+    ]
 
 
 def _far(made: Tensor, y: Tensor) -> Tensor:
