@@ -21,11 +21,14 @@ from privgan.mechanisms import (
     EuclideanLaplace,
     Laplace,
     LinearMap,
+    LocalHashing,
     Mechanism,
     Piecewise,
     RandomizedResponse,
     SquareWave,
+    SubsetSelection,
     UnaryEncoding,
+    Window,
 )
 
 CELLS = 1024  # sets of reports that an experiment is kept in
@@ -127,6 +130,18 @@ def experiments(
     if type(part) is RandomizedResponse:
         lie = (1 - part.keep) / (part.k - 1)
         return [(_outcomes([part.keep, lie, (part.k - 2) * lie], [1, 0, 2]), 1)]
+    if (
+        type(part) is SubsetSelection or type(part) is Window
+    ):  # sets with one of them, or with both or neither
+        share = 1 - (part.size - 1) / (part.k - 1)  # of the sets with one, those without the other
+        if type(part) is Window:
+            apart = abs(int(a.argmax()) - int(b.argmax()))
+            share = min(apart, part.k - apart, part.size, part.k - part.size) / part.size
+        own, other = part.keep * share, (1 - part.keep) * share * part.size / (part.k - part.size)
+        return [(_outcomes([own, other, 1 - own - other], [1, 0, 2]), 1)] if share else []
+    if type(part) is LocalHashing:
+        bits = np.array([1 - part.keep, part.keep]), np.array([1 - part.rates[1], part.rates[1]])
+        return [(_outcomes(np.outer(*bits).ravel(), [0, 2, 1, 3]), 1)]
     if type(part) is UnaryEncoding:
         bits = np.array([1 - part.keep, part.keep]), np.array([1 - part.flip, part.flip])
         return [(_outcomes(np.outer(*bits).ravel(), [0, 2, 1, 3]), 1)]

@@ -17,8 +17,13 @@ from privgan import checks
 from privgan.audit.attack import certified, draw, epsilon_figure, likelihood_ratios, mu_figure
 from privgan.audit.experiments import Experiment, experiments, together
 from privgan.audit.extremes import extreme_records, independent_parts
-from privgan.audit.goodness import count_p_value, line_p_value, survives_extreme_uniforms
-from privgan.mechanisms import Mechanism
+from privgan.audit.goodness import (
+    count_p_value,
+    line_p_value,
+    sampled_p_values,
+    survives_extreme_uniforms,
+)
+from privgan.mechanisms import Mechanism, Sampled
 from privgan.mechanisms.budget import gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import Categorical
 from privgan.surroundings import usual
@@ -157,7 +162,7 @@ def _log_range(mechanism: Mechanism, seed: int, purpose: str) -> float:
     )
     reports = [drawn[drawn.isfinite().all(1)]]
     centres = mechanism.forward(records)
-    if centres.shape[1] == drawn.shape[1]:
+    if centres.shape[1] == drawn.shape[1] and not isinstance(mechanism, Sampled):
         reports.append(centres)
     largest = 0.0
     for y in reports:
@@ -215,6 +220,10 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     lines = max(FEWEST, min(FIT_REPORTS, FIT_NUMBERS // len(numbers)))
     n = COUNTED if categories else lines
     for i, x in enumerate(records):
+        if isinstance(mechanism, Sampled):
+            y = torch.cat(draw(mechanism, x, COUNTED, seed, f"fit, record {i}"))
+            p += sampled_p_values(mechanism, x, y)
+            continue
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
             p.append(line_p_value(mechanism, x, y[:lines], numbers))

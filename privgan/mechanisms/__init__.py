@@ -6,9 +6,12 @@ from privgan.mechanisms.blocks import Blocks
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.budget import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding, one_hot
+from privgan.mechanisms.hashing import LocalHashing
 from privgan.mechanisms.interval import Piecewise, SquareWave
 from privgan.mechanisms.linear import LinearMap, low_frequencies
 from privgan.mechanisms.product import Product
+from privgan.mechanisms.sampled import Sampled
+from privgan.mechanisms.subsets import SubsetSelection, Window
 
 __all__ = [
     "Ball",
@@ -20,12 +23,16 @@ __all__ = [
     "Gaussian",
     "Laplace",
     "LinearMap",
+    "LocalHashing",
     "Mechanism",
     "Piecewise",
     "Product",
     "RandomizedResponse",
+    "Sampled",
     "SquareWave",
+    "SubsetSelection",
     "UnaryEncoding",
+    "Window",
     "gaussian_delta",
     "gaussian_epsilon",
     "gaussian_mu",
