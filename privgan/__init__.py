@@ -3,7 +3,7 @@
 Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv 2306.09547.
 """
 
-from privgan import audit, generators, mechanisms, reports, sinkhorn, training
+from privgan import audit, generators, mechanisms, reports, sinkhorn, tables, training
 from privgan._version import __version__
 from privgan.generators import MLP, Atoms, ConvDecoder, Labelled, Linear, load
 from privgan.mechanisms import (
@@ -20,6 +20,7 @@ from privgan.mechanisms import (
     UnaryEncoding,
 )
 from privgan.reports import Reports, release, simulate
+from privgan.tables import Table
 from privgan.training import EntropicLoss, LikelihoodLoss, fit, report_nll
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RandomizedResponse",
     "Reports",
     "SquareWave",
+    "Table",
     "UnaryEncoding",
     "__version__",
     "audit",
@@ -53,5 +55,6 @@ __all__ = [
     "reports",
     "simulate",
     "sinkhorn",
+    "tables",
     "training",
 ]

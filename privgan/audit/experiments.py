@@ -130,15 +130,13 @@ def experiments(
     if type(part) is RandomizedResponse:
         lie = (1 - part.keep) / (part.k - 1)
         return [(_outcomes([part.keep, lie, (part.k - 2) * lie], [1, 0, 2]), 1)]
-    if (
-        type(part) is SubsetSelection or type(part) is Window
-    ):  # sets with one of them, or with both or neither
-        share = 1 - (part.size - 1) / (part.k - 1)  # of the sets with one, those without the other
+    if type(part) is SubsetSelection or type(part) is Window:
+        alone = 1 - (part.size - 1) / (part.k - 1)  # of the sets with one, those without the other
         if type(part) is Window:
-            apart = abs(int(a.argmax()) - int(b.argmax()))
-            share = min(apart, part.k - apart, part.size, part.k - part.size) / part.size
-        own, other = part.keep * share, (1 - part.keep) * share * part.size / (part.k - part.size)
-        return [(_outcomes([own, other, 1 - own - other], [1, 0, 2]), 1)] if share else []
+            steps = abs(int(a.argmax()) - int(b.argmax()))
+            alone = min(steps, part.k - steps, part.size, part.k - part.size) / part.size
+        own, rest = part.keep * alone, (1 - part.keep) * alone * part.size / (part.k - part.size)
+        return [(_outcomes([own, rest, 1 - own - rest], [1, 0, 2]), 1)] if alone else []
     if type(part) is LocalHashing:
         bits = np.array([1 - part.keep, part.keep]), np.array([1 - part.rates[1], part.rates[1]])
         return [(_outcomes(np.outer(*bits).ravel(), [0, 2, 1, 3]), 1)]

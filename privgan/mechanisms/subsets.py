@@ -174,7 +174,7 @@ class Window(Subset):
         self._check_alphabet("y", reports)
         cells = torch.eye(self.k, dtype=torch.float64)
         windows = self._windows(torch.arange(self.k))
-        chance = self.cost._likelihood(cells, windows) @ windows  # of a bit, given a record
+        chance = (-self.cost.matrix(cells, windows)).exp() @ windows  # of a bit, given a record
         found = reports @ torch.linalg.inv(chance).to(reports)
         return found if isinstance(y, Tensor) else found.numpy()
 

@@ -16,7 +16,6 @@ import math
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -120,26 +119,26 @@ def release(
     budgets add. The reports (float64) say what each record has spent on all of its own, which is
     more than the mechanism's budget by about one part in a million.
 
-    Needs ``pip install privgan[release]``: raises ImportError without. Raises ValueError for
+    Numbers and randomized response need ``pip install privgan[release]``: ImportError without.
+    Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
     have no exact sampler.
     """
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)
     times = checks.positive_int("times", times)
-    dp = _opendp()
     records = mechanism._admit(checks.as_records("x", x).detach().double().cpu(), clip)
-    values, spent = _release(dp, mechanism, records.repeat(times, 1))
+    values, spent = _release(mechanism, records.repeat(times, 1))
     epsilon = (times * spent).epsilon(delta)
     return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta, times=times)
 
 
-def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
+def _release(mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
     # Exact types: a subclass may draw something else than its parent's noise.
     if type(mechanism) is Gaussian or type(mechanism) is Laplace:
-        return _additive(dp, mechanism, x)
+        return _additive(mechanism, x)
     if type(mechanism) is RandomizedResponse:
-        return _category(dp, mechanism, x)
+        return _category(mechanism, x)
     if type(mechanism) is UnaryEncoding:
         return _bits(mechanism, x)
     if type(mechanism) is SubsetSelection or type(mechanism) is Window:
@@ -147,11 +146,11 @@ def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, S
     if type(mechanism) is LocalHashing:
         return _hashes(mechanism, x)
     if type(mechanism) is Sampled:
-        return _sampled(dp, mechanism, x)
+        return _sampled(mechanism, x)
     if type(mechanism) is LinearMap:
-        return _release(dp, mechanism.mechanism, mechanism.forward(x))
+        return _release(mechanism.mechanism, mechanism.forward(x))
     if type(mechanism) is Product:
-        parts = [_release(dp, part, x[:, columns]) for columns, part in mechanism.blocks]
+        parts = [_release(part, x[:, columns]) for columns, part in mechanism.blocks]
         values, spent = zip(*parts, strict=True)
         return torch.cat(values, 1), sum(spent, Spent())
     raise ValueError(
@@ -160,13 +159,13 @@ def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, S
     )
 
 
-def _additive(dp: ModuleType, mechanism: Gaussian | Laplace, x: Tensor) -> tuple[Tensor, Spent]:
+def _additive(mechanism: Gaussian | Laplace, x: Tensor) -> tuple[Tensor, Spent]:
     if mechanism.bounds is None:
         raise ValueError(
             f"{mechanism!r} has no bounds, so its noise promises nothing; give it the public "
             "bounds of its records"
         )
-    d = mechanism.bounds.dim
+    dp, d = _opendp(), mechanism.bounds.dim
     laplace = isinstance(mechanism, Laplace)
     scale = mechanism.scale if isinstance(mechanism, Laplace) else mechanism.sigma
     distance = mechanism.bounds.l1_diameter() if laplace else mechanism.bounds.l2_diameter()
@@ -184,7 +183,8 @@ def _additive(dp: ModuleType, mechanism: Gaussian | Laplace, x: Tensor) -> tuple
     return values, Spent(grids=(GridNoise(d, grid / scale, mu),))
 
 
-def _category(dp: ModuleType, mechanism: RandomizedResponse, x: Tensor) -> tuple[Tensor, Spent]:
+def _category(mechanism: RandomizedResponse, x: Tensor) -> tuple[Tensor, Spent]:
+    dp = _opendp()
     measurement = dp.m.make_randomized_response([*range(mechanism.k)], mechanism.keep)
     drawn = torch.tensor([measurement(category) for category in x.argmax(1).tolist()])
     values = torch.nn.functional.one_hot(drawn, mechanism.k).double()
@@ -226,14 +226,14 @@ def _hashes(mechanism: LocalHashing, x: Tensor) -> tuple[Tensor, Spent]:
     return values, Spent(_log(keep * (buckets - 1) / (1 - keep)))
 
 
-def _sampled(dp: ModuleType, mechanism: Sampled, x: Tensor) -> tuple[Tensor, Spent]:
+def _sampled(mechanism: Sampled, x: Tensor) -> tuple[Tensor, Spent]:
     """The blocks are drawn without a look at the record, so their chances need not be exact."""
     sets = mechanism.draw_sets(len(x), stream(None, "blocks"))
     values = x.new_zeros((len(x), mechanism.report_dim(x.shape[1])))
     spent = []
     for b, (s, (columns, part)) in enumerate(zip(mechanism.reports, mechanism.blocks, strict=True)):
         rows = sets[:, b].nonzero()[:, 0]
-        own, cost = _release(dp, part, x[rows][:, columns])
+        own, cost = _release(part, x[rows][:, columns])
         values[rows, s] = torch.cat([own, own.new_ones((len(rows), 1))], 1)
         spent.append(cost)
     most = slice(mechanism.choose)  # what any set can spend, and its grids at their widest
