@@ -64,7 +64,7 @@ def calm(table: Table, reports: Reports, n: int, seed: int) -> np.ndarray:
         for _ in range(20):  # to the columns' own marginals, which more reports tell
             law = law * (singles[a] / np.maximum(law.sum(1), 1e-12))[:, None]
             law = law * (singles[b] / np.maximum(law.sum(0), 1e-12))
-        pairs[a, b] = law / law.sum()
+        pairs[a, b] = law / law.sum() if law.sum() > 0 else np.outer(singles[a], singles[b])
     codes = independent(table, reports, n, seed)
     for update in range(UPDATES):
         for (a, b), law in pairs.items():
@@ -143,7 +143,8 @@ def _likeliest(reports: Reports, a: int, b: int) -> Law:
 
 
 def _simplex(law: Law) -> Law:
-    """The nearest probabilities (Wang et al., "Consistent and accurate frequency oracles", 2020)."""
+    """The nearest probabilities: Norm-Sub of Wang et al., "Locally differentially private frequency
+    estimation with consistency", 2020."""
     flat = np.sort(law.ravel())[::-1]
     excess = (flat.cumsum() - 1) / np.arange(1, len(flat) + 1)
     shift = excess[np.flatnonzero(flat > excess)[-1]]

@@ -195,7 +195,7 @@ def total_variation(made: np.ndarray, raw: np.ndarray, table: Table) -> tuple[fl
 
 
 def classifier_error(made: np.ndarray, raw: np.ndarray, target: int, seed: int = 0) -> float:
-    """Of gradient-boosted trees that predict a column, trained on ``made`` and tested on ``raw``."""
+    """Of gradient-boosted trees for column ``target``, trained on made rows and tested on raw."""
     others = [c for c in range(made.shape[1]) if c != target]
     if len(np.unique(made[:, target])) < 2:
         return float((raw[:, target] != made[0, target]).mean())

@@ -75,7 +75,7 @@ def read_reports(path: str | Path) -> tuple[Table, Reports]:
     place = checks.as_path("path", path)
     with reading(place, f"{place} cannot be read as reports of a table"):
         columns = pq.read_table(place)
-        said = parse(((columns.schema.metadata or {}).get(KEY, b"")).decode())
+        said = parse((columns.schema.metadata or {}).get(KEY, b"{}").decode())
         if not isinstance(said, dict) or said.keys() != {"table", "reports"}:
             raise ValueError("it does not say what it holds; write it with write_reports")
         table, about = Table.from_plain(said["table"]), dict(said["reports"])

@@ -152,6 +152,10 @@ class Date(Ranged):
     """
 
     def _public(self, what: str, value: Any) -> float:
+        if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+            value = value.isoformat()  # as YAML reads a bare date
+            if what != "cells":
+                vars(self)[what] = value
         checks.instance(f"{self.name}: {what}", value, str)
         day = datetime.date.fromisoformat(value).toordinal()
         day -= datetime.date(1970, 1, 1).toordinal()

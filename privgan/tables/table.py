@@ -196,13 +196,13 @@ class Table(Value):
         """What turns a record (one-hot cells) into a report that spends ``epsilon``.
 
         choose: how many columns a report is about, each with epsilon / choose; drawn anew for every
-        record. By default one for every two units of epsilon. As many as there are: all of
-        them, independently. weights: how much a column matters, 1 where nothing is said: it is
+        record. By default the square root of epsilon, rounded up. As many as there are: all,
+        independently. weights: how much a column matters, 1 where nothing is said: it is
         drawn the more often, or where all are reported, has the larger share of epsilon.
         """
         epsilon = checks.positive("epsilon", epsilon)
         if choose is None:
-            choose = max(1, min(len(self.columns), round(epsilon / 2)))
+            choose = min(len(self.columns), math.ceil(math.sqrt(epsilon)))
         choose = checks.positive_int("choose", choose)
         if choose > len(self.columns):
             raise ValueError(f"choose is {choose}, but there are {len(self.columns)} columns")

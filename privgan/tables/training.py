@@ -28,10 +28,11 @@ from privgan.tables.table import Table
 from privgan.training import History, LikelihoodLoss, fit
 from privgan.training.losses import Value
 
-STEPS, LATENTS = 600, 6
+STEPS, RATE, LATENTS = 600, 1e-2, 6
 HELD, ANCHORED = 2.0, 20.0
 ROUNDS = 100  # of expectation-maximisation; fewer than it takes, which smooths what noise made
 LEAST = 1e-4  # a probability that a column starts from
+FLOOR = 1e-3  # probabilities below it are not told apart by the prior: certainty is not punished
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class HeldLikelihood(LikelihoodLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         found = super().between(x, y, a)
-        log = x.clamp_min(torch.finfo(x.dtype).tiny).log()
+        log = x.clamp_min(FLOOR).log()  # what is rarer still is all alike
         mean = log.mean(0)
         spread = (log - mean).square().mean(0).sum()
         moved = (mean - self.origin.to(mean)).square().sum()
@@ -87,6 +88,7 @@ def train(
     reports: Reports | Sequence[Reports],
     *,
     steps: int = STEPS,
+    lr: float = RATE,
     latent_dim: int = LATENTS,
     hidden: Sequence[int] = (),
     held: float = HELD,
@@ -99,7 +101,8 @@ def train(
 
     reports: of one release, or several with budgets of their own, which train together. Every step
     is of `fit`: seeded, resumable from ``checkpoint``, with held-out likelihoods in the history.
-    hidden: widths of layers between latents and log probabilities; by default they are linear.
+    lr: at first, falling to 0. hidden: widths of layers between latents and log probabilities; by
+    default these are linear.
     Raises ValueError for reports of another table.
     """
     checks.instance("table", table, Table)
@@ -129,7 +132,7 @@ def train(
         mechanism.cost,
         mechanism.reg,
         mechanism=mechanism,
-        origin=_in_reports(mechanism, torch.cat(laws).clamp_min(LEAST))[0].log(),
+        origin=_in_reports(mechanism, torch.cat(laws).clamp_min(FLOOR))[0].log(),
         held=checks.number("held", held) / n,
         anchored=checks.number("anchored", anchored) / n,
     )
@@ -140,7 +143,7 @@ def train(
         steps=steps,
         batch_size=min(1000, max(1, int(0.9 * n))),
         generated=128,
-        lr=1e-2,
+        lr=lr,
         seed=seed,
         checkpoint=checkpoint,
         progress=progress,
