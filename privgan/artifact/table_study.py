@@ -1,7 +1,8 @@
 """The comparison of 11_tables: trainings and rivals on the same reports, over budgets and seeds."""
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 import privgan as pg
+from privgan.artifact.sweep import side_by_side
 from privgan.artifact.table_rivals import RIVALS
 from privgan.artifact.tables import Raw, classifier_error, pmse, total_variation
 from privgan.tables import train
@@ -25,7 +27,7 @@ Rows = list[dict[str, Any]]
 def compare(
     raw: Raw,
     epsilons: Sequence[float],
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     *,
     n: int | None = None,
     steps: int,
@@ -35,45 +37,40 @@ def compare(
 
     n: how many people report; all of the training rows by default.
     """
-    table, people = raw.table, raw.train if n is None else raw.train.iloc[:n]
+    people = raw.train if n is None else raw.train.iloc[:n]
+    calls = [(raw, people, e, s, steps, checkpoint_dir) for e in epsilons for s in seeds]
+    truth, test = (raw.table.codes(raw.table.records(frame)) for frame in (raw.train, raw.test))
+    other = np.random.default_rng(0).permutation(len(test))[: len(test) // 2]
+    rest = np.setdiff1d(np.arange(len(test)), other)
+    one, two = total_variation(test, truth, raw.table)
+    ceiling = (one, two, classifier_error(truth, test, _target(raw)), pmse(test[other], test[rest]))
+    top = {"method": RAW, "epsilon": math.inf, "seed": 0, **_named(ceiling)}
+    return [top, *itertools.chain.from_iterable(side_by_side(_one, calls))]
+
+
+def _one(raw: Raw, people: Any, epsilon: float, seed: int, steps: int, checkpoint_dir: str) -> Rows:
+    """Every method at one budget and seed."""
+    table = raw.table
     truth, test = (table.codes(table.records(frame)) for frame in (raw.train, raw.test))
-    target = [column.name for column in table.columns].index(raw.target)
-
-    def judged(method: str, epsilon: float, seed: int, codes: np.ndarray) -> dict[str, Any]:
+    reports = table.simulate(people, epsilon=epsilon, seed=seed)
+    save = Path(checkpoint_dir) / f"{raw.name} {epsilon:g} {seed}.ckpt" if checkpoint_dir else None
+    model, _ = train(table, reports, steps=steps, seed=seed, checkpoint=save, progress=False)
+    made = {OURS: table.codes(model.sample(len(truth), seed=seed))}
+    made |= {name: rival(table, reports, len(truth), seed) for name, rival in RIVALS.items()}
+    rows = []
+    for method, codes in made.items():
         one, two = total_variation(codes, truth, table)
-        error = classifier_error(codes, test, target)
-        figures = zip(FIGURES, (one, two, error, pmse(codes, test)), strict=True)
-        return {"method": method, "epsilon": epsilon, "seed": seed, **dict(figures)}
-
-    half = np.random.default_rng(0).permutation(len(test))
-    rows = [
-        {
-            "method": RAW,
-            "epsilon": math.inf,
-            "seed": 0,
-            "one_way": total_variation(test, truth, table)[0],
-            "two_way": total_variation(test, truth, table)[1],
-            "classifier": classifier_error(truth, test, target),
-            "pmse": pmse(test[half[: len(half) // 2]], test[half[len(half) // 2 :]]),
-        }
-    ]
-    for epsilon in epsilons:
-        for seed in seeds:
-            reports = table.simulate(people, epsilon=epsilon, seed=seed)
-            save = Path(checkpoint_dir) / f"{raw.name} {epsilon:g} {seed}.ckpt"
-            model, _ = train(
-                table,
-                reports,
-                steps=steps,
-                seed=seed,
-                checkpoint=save if checkpoint_dir else None,
-                progress=False,
-            )
-            made = table.codes(model.sample(len(truth), seed=seed))
-            rows.append(judged(OURS, epsilon, seed, made))
-            for name, rival in RIVALS.items():
-                rows.append(judged(name, epsilon, seed, rival(table, reports, len(truth), seed)))
+        found = (one, two, classifier_error(codes, test, _target(raw)), pmse(codes, test))
+        rows.append({"method": method, "epsilon": epsilon, "seed": seed, **_named(found)})
     return rows
+
+
+def _named(figures: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(FIGURES, figures, strict=True))
+
+
+def _target(raw: Raw) -> int:
+    return [column.name for column in raw.table.columns].index(raw.target)
 
 
 def mean(rows: Rows, method: str, epsilon: float, figure: str) -> float:
@@ -139,7 +136,7 @@ def recovered_map(
         for low, high in ((-180.0, 180.0), (-60.0, 84.0))
     ]
     atoms = pg.Atoms(torch.cartesian_prod(*lines))
-    batch = min(1000, len(x) // 2)
+    batch = min(2000, len(x) // 2)
     loss = pg.LikelihoodLoss.matched(mechanism)
     pg.fit(
         atoms,
@@ -147,7 +144,7 @@ def recovered_map(
         loss,
         steps=steps,
         batch_size=batch,
-        lr=0.05,
+        lr=0.3,
         average=0.9,
         seed=seed,
         progress=False,

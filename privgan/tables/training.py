@@ -28,7 +28,7 @@ from privgan.tables.table import Table
 from privgan.training import History, LikelihoodLoss, fit
 from privgan.training.losses import Value
 
-STEPS, RATE, LATENTS = 600, 1e-2, 6
+STEPS, RATE, LATENTS = 600, 1e-2, 12
 HELD, ANCHORED = 2.0, 20.0
 ROUNDS = 100  # of expectation-maximisation; fewer than it takes, which smooths what noise made
 LEAST = 1e-4  # a probability that a column starts from
