@@ -39,7 +39,7 @@ def test_installed_version_is_the_locked_one(name):
 
 
 def test_the_lock_holds_every_declared_dependency():
-    assert set(BY_EXTRA) == {"artifact", "dev", "gpu", "mutants", "release", "library"}
+    assert set(BY_EXTRA) == {"artifact", "dev", "gpu", "mutants", "release", "tables", "library"}
     locked = [needed for extra, needed in BY_EXTRA.items() if extra != "mutants"]
     assert set().union(*locked) <= LOCKED
     assert BY_EXTRA["mutants"].isdisjoint(LOCKED)  # beside the lock, for who asks for it

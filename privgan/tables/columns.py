@@ -183,12 +183,20 @@ class YesNo(Column):
     yes: str | int = "True"
     no: str | int = "False"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.yes == self.no:
+            raise ValueError(f"{self.name}: yes and no must be said in different words")
+
     def labels(self) -> list[str]:
         return ["no", "yes"]
 
     def _numbers(self, column: Any) -> np.ndarray:
-        known = {True: 1.0, False: 0.0, self.yes: 1.0, self.no: 0.0}
-        found = column.astype(object).map(known).to_numpy(np.float64)
+        # True is 1 to a dict, and a file may well say 1 for no and 2 for yes: bools by themselves.
+        given = [isinstance(value, bool | np.bool_) for value in column]
+        said = column.astype(object).map({self.yes: 1.0, self.no: 0.0}).to_numpy(np.float64)
+        truth = column.astype(object).map({True: 1.0, False: 0.0}).to_numpy(np.float64)
+        found = np.where(given, truth, said)
         if np.isnan(found).any():
             raise Misfit(np.isnan(found).argmax(), "is neither yes nor no")
         return found

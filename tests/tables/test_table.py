@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import privgan as pg
-from privgan.tables import Category, Date, Integer, Number, Place, Table, YesNo
+from privgan.tables import Category, Date, Integer, Number, Place, Table, YesNo, read_frame
 
 TEXTS = st.text("abcdef ?-éß", min_size=1, max_size=6)
 
@@ -183,6 +183,28 @@ def test_it_is_described_in_plain_words():
     assert "about 2 of them" in words
     assert words.count("\n  age") == 2
     assert "nothing is learned of how" in ADULTS.describe(1.0)
+
+
+def test_one_and_two_may_stand_for_no_and_yes():
+    column = YesNo("b", yes=2, no=1, missing=True)
+    for said in ([2, 1, None], [True, False, None]):
+        frame = pd.DataFrame({"b": pd.Series(said, dtype=object)})
+        assert Table(column).decode(Table(column).encode(frame)).b.tolist() == [True, False, pd.NA]
+
+
+def test_integer_labels_survive_a_csv_with_gaps(tmp_path):
+    table = Table(Category("c", [3, 1, 2], missing=True), Integer("i", 0, 9, missing=("?",)))
+    path = tmp_path / "raw.csv"
+    path.write_text("c,i\n3,?\n,4\n2,9\n")
+    frame = table.decode(table.encode(read_frame(path, table)))
+    assert frame.c.tolist() == [3, pd.NA, 2]
+    assert frame.i.tolist() == [pd.NA, 4, 9]
+
+
+def test_a_tables_mechanism_passes_its_audit_and_half_of_its_budget_does_not():
+    mechanism = ADULTS.mechanism(3.0)
+    assert pg.audit.audit(mechanism, 3.0, reports=5000).passed
+    assert not pg.audit.audit(mechanism, 1.5, reports=5000)["oscillation"].passed
 
 
 def test_places_are_cells_of_a_grid():
