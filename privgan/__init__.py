@@ -3,7 +3,7 @@
 Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv 2306.09547.
 """
 
-from privgan import audit, generators, mechanisms, reports, sinkhorn, training
+from privgan import audit, generators, mechanisms, reports, sinkhorn, tables, training
 from privgan._version import __version__
 from privgan.generators import MLP, Atoms, Classified, ConvDecoder, Labelled, Linear, load
 from privgan.mechanisms import (
@@ -22,6 +22,7 @@ from privgan.mechanisms import (
     UnaryEncoding,
 )
 from privgan.reports import Reports, release, simulate
+from privgan.tables import Table
 from privgan.training import (
     AmortizedLoss,
     EntropicLoss,
@@ -54,6 +55,7 @@ __all__ = [
     "Reports",
     "Sphere",
     "SquareWave",
+    "Table",
     "UnaryEncoding",
     "__version__",
     "audit",
@@ -67,5 +69,6 @@ __all__ = [
     "reports",
     "simulate",
     "sinkhorn",
+    "tables",
     "training",
 ]

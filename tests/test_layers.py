@@ -18,7 +18,8 @@ FOLDERS = [
     {"reports"},
     {"training"},
     {"audit"},
-    {"artifact", "__init__"},
+    {"tables"},
+    {"artifact", "__init__", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(FOLDERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -21,11 +21,14 @@ from privgan.mechanisms import (
     EuclideanLaplace,
     Laplace,
     LinearMap,
+    LocalHashing,
     Mechanism,
     Piecewise,
     RandomizedResponse,
     SquareWave,
+    SubsetSelection,
     UnaryEncoding,
+    Window,
 )
 
 CELLS = 1024  # sets of reports that an experiment is kept in
@@ -127,6 +130,16 @@ def experiments(
     if type(part) is RandomizedResponse:
         lie = (1 - part.keep) / (part.k - 1)
         return [(_outcomes([part.keep, lie, (part.k - 2) * lie], [1, 0, 2]), 1)]
+    if type(part) is SubsetSelection or type(part) is Window:
+        alone = 1 - (part.size - 1) / (part.k - 1)  # of the sets with one, those without the other
+        if type(part) is Window:
+            steps = abs(int(a.argmax()) - int(b.argmax()))
+            alone = min(steps, part.k - steps, part.size, part.k - part.size) / part.size
+        own, rest = part.keep * alone, (1 - part.keep) * alone * part.size / (part.k - part.size)
+        return [(_outcomes([own, rest, 1 - own - rest], [1, 0, 2]), 1)] if alone else []
+    if type(part) is LocalHashing:
+        bits = np.array([1 - part.keep, part.keep]), np.array([1 - part.rates[1], part.rates[1]])
+        return [(_outcomes(np.outer(*bits).ravel(), [0, 2, 1, 3]), 1)]
     if type(part) is UnaryEncoding:
         bits = np.array([1 - part.keep, part.keep]), np.array([1 - part.flip, part.flip])
         return [(_outcomes(np.outer(*bits).ravel(), [0, 2, 1, 3]), 1)]

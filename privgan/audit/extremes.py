@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privgan.mechanisms import Laplace, LinearMap, Mechanism, Product
+from privgan.mechanisms import Laplace, LinearMap, Mechanism, Product, Sampled, Window
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.categorical import Categorical
 from privgan.mechanisms.direction import Sphere
@@ -20,13 +20,17 @@ def extreme_records(mechanism: Mechanism) -> Tensor:
 
     The third, if there is one, is at the centre. Raises ValueError if the domain is unknown.
     """
-    if isinstance(mechanism, Product):
+    if isinstance(mechanism, Product | Sampled):
         blocks = [extreme_records(part) for _, part in mechanism.blocks]
         rows = torch.arange(max(len(block) for block in blocks))
         return torch.cat([block[rows % len(block)] for block in blocks], 1)
     if isinstance(mechanism, LinearMap):  # some records with these features
         back = np.linalg.pinv(mechanism.matrix.numpy()).T
         return _of(mechanism.features, mechanism.mechanism) @ torch.as_tensor(back)
+    if isinstance(mechanism, Window):  # halfway round the circle no window holds both
+        cells = torch.eye(mechanism.k).double()
+        half = mechanism.k // 2
+        return torch.cat([cells[:1], cells[half : half + 1], cells[1:half], cells[half + 1 :]])
     if isinstance(mechanism, Categorical):
         return torch.eye(mechanism.k).double()
     if mechanism.bounds is None:

@@ -22,9 +22,10 @@ from privgan.audit.goodness import (
     count_p_value,
     direction_p_value,
     line_p_value,
+    sampled_p_values,
     survives_extreme_uniforms,
 )
-from privgan.mechanisms import Mechanism
+from privgan.mechanisms import Mechanism, Sampled
 from privgan.mechanisms.budget import gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import Categorical
 from privgan.surroundings import usual
@@ -169,7 +170,7 @@ def _log_range(mechanism: Mechanism, seed: int, purpose: str) -> float:
     )
     reports = [drawn[drawn.isfinite().all(1)]]
     centres = mechanism.forward(records)
-    if centres.shape[1] == drawn.shape[1]:
+    if centres.shape[1] == drawn.shape[1] and not isinstance(mechanism, Sampled):
         reports.append(centres)
     log = torch.cat([mechanism.log_density(records, y) for y in reports], 1)
     log = log[:, log.amax(0) != -torch.inf]  # the others never come; NaN is to be seen
@@ -226,6 +227,10 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     lines = max(FEWEST, min(FIT_REPORTS, FIT_NUMBERS // len(numbers)))
     n = COUNTED if categories else lines
     for i, x in enumerate(records):
+        if isinstance(mechanism, Sampled):
+            y = torch.cat(draw(mechanism, x, COUNTED, seed, f"fit, record {i}"))
+            p += sampled_p_values(mechanism, x, y)
+            continue
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
             p.append(line_p_value(mechanism, x, y[:lines], numbers))

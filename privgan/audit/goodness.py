@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from privgan.mechanisms import Mechanism
+from privgan.mechanisms import Mechanism, Sampled
+from privgan.mechanisms.categorical import Categorical
 
 SPREAD = 7.0  # lines reach sinh(7) = 548 typical spreads to either side, the middle densest
 STEPS = 256  # points to either side where the mass is,
@@ -93,15 +94,34 @@ def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
 
 
 def count_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
-    """p-value of reports ``y`` (n, d) of one record ``x`` (d,), for channels with few reports.
+    """p-value of reports ``y`` (n, d) of one record ``x`` (d,), for channels with few reports."""
+    return _counted(y, lambda seen: mechanism.log_density(x[None], seen)[0])
 
-    Chi-square of how often each came, those expected fewer than five times together; and how
-    often neighbouring rows agree, which must be as often as independent ones do.
+
+def sampled_p_values(mechanism: Sampled, x: Tensor, y: Tensor) -> list[float]:
+    """p-values of reports ``y`` (n, d') of one record: of the sets drawn, and of every block.
+
+    Of each block, by the reports that hold it.
+    """
+    sets = mechanism.drawn(y)
+    found = [_counted(sets, mechanism.log_chance)]
+    for b, (s, (columns, part)) in enumerate(zip(mechanism.reports, mechanism.blocks, strict=True)):
+        own = y[sets[:, b], s.start : s.stop - 1]
+        if len(own) > 1:
+            judge = count_p_value if isinstance(part, Categorical) else line_p_value
+            found.append(judge(part, x[columns], own))
+    return found
+
+
+def _counted(y: Tensor, log_chance: Callable[[Tensor], Tensor]) -> float:
+    """Chi-square of how often each row came, those expected fewer than five times together.
+
+    And how often neighbouring rows agree, which must be as often as independent ones do.
     """
     from scipy import stats  # a second and a half to import
 
     seen, counts = y.unique(dim=0, return_counts=True)
-    chance = mechanism.log_density(x[None], seen)[0].exp().numpy()
+    chance = log_chance(seen).exp().numpy()
     expected, counts = chance * len(y), counts.numpy()
     often = expected >= 5.0
     observed = np.append(counts[often], len(y) - counts[often].sum())

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-
 ROWS = 512  # latents whose distances are formed at a time, to stay in cache
 
 

@@ -150,7 +150,7 @@ class RandomizedResponse(Categorical):
     keep: float
 
     def __post_init__(self) -> None:
-        k, keep = _alphabet(self.k), checks.probability("keep", self.keep)
+        k, keep = alphabet(self.k), checks.probability("keep", self.keep)
         if keep <= 1 / k:
             raise ValueError(
                 f"keep must exceed 1/k = {1 / k:.6g}, where reports say nothing, got {keep!r}; "
@@ -165,7 +165,7 @@ class RandomizedResponse(Categorical):
             reg=1.0,
             rates=(keep, other),
             noise=f"{keep:.4g} true, each of the other {k - 1} categories {other:.4g}",
-            recovery=_recovery(keep, other),
+            recovery=recovery(keep, other),
         )
 
     @classmethod
@@ -175,7 +175,7 @@ class RandomizedResponse(Categorical):
         Where that would be 1 in float64, keep is the number before, and epsilon less.
         """
         epsilon = checks.positive("epsilon", epsilon)
-        keep = min(1 / (1 + (_alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)
+        keep = min(1 / (1 + (alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)
         while cls(k, keep).epsilon() > epsilon:  # rounding, by a unit or two in the last place
             keep = math.nextafter(keep, 0.0)
         return cls(k, keep)
@@ -208,7 +208,7 @@ class UnaryEncoding(Categorical):
     flip: float
 
     def __post_init__(self) -> None:
-        k, keep = _alphabet(self.k), checks.probability("keep", self.keep)
+        k, keep = alphabet(self.k), checks.probability("keep", self.keep)
         flip = checks.probability("flip", self.flip)
         if flip >= keep:
             raise ValueError(
@@ -226,7 +226,7 @@ class UnaryEncoding(Categorical):
             reg=1.0,
             rates=(keep, flip),
             noise=f"the true bit is 1 with probability {keep:.4g}, others {flip:.4g}",
-            recovery=_recovery(keep, flip),
+            recovery=recovery(keep, flip),
         )
 
     @classmethod
@@ -281,13 +281,13 @@ def one_hot(labels: Tensor | np.ndarray | Sequence[int], k: int) -> Tensor:
     return torch.nn.functional.one_hot(labels, k).float()
 
 
-def _alphabet(k: int) -> int:
+def alphabet(k: int) -> int:
     if checks.integer("k", k) < 2:
         raise ValueError(f"k must be at least 2 categories, got {k!r}")
     return int(k)
 
 
-def _recovery(true: float, other: float) -> str:
+def recovery(true: float, other: float) -> str:
     # A bit that is 1 with probability ``other`` has this deviation, and a frequency moves it
     # by true - other.
     error = math.sqrt(other * (1 - other)) / (true - other)

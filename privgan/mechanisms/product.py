@@ -59,7 +59,7 @@ class Product(Mechanism):
     reports: tuple[slice, ...] = field(init=False)  # the columns of each block's reports
 
     def __init__(self, *blocks: tuple[slice, Mechanism]):
-        ordered = _partition(blocks)
+        ordered = partition(blocks, "Product")
         reports, start = [], 0
         for columns, mechanism in ordered:
             width = mechanism.report_dim(columns.stop - columns.start)
@@ -176,12 +176,14 @@ class Product(Mechanism):
         return f"Product({', '.join(blocks)})"
 
 
-def _partition(blocks: Sequence[tuple[slice, Mechanism]]) -> tuple[tuple[slice, Mechanism], ...]:
+def partition(
+    blocks: Sequence[tuple[slice, Mechanism]], whose: str
+) -> tuple[tuple[slice, Mechanism], ...]:
     """The blocks in column order, if they cover the columns 0, 1, ... once each."""
     named = (_block(f"blocks[{k}]", block) for k, block in enumerate(blocks))
     ordered = sorted(named, key=lambda block: block[0].start)
     if not ordered:
-        raise ValueError("a Product needs at least one block: (columns, mechanism)")
+        raise ValueError(f"a {whose} needs at least one block: (columns, mechanism)")
     covered = 0
     for columns, mechanism in ordered:
         if columns.start != covered:

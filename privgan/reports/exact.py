@@ -16,7 +16,6 @@ import math
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,13 +28,18 @@ from privgan.mechanisms import (
     Gaussian,
     Laplace,
     LinearMap,
+    LocalHashing,
     Mechanism,
     Product,
     RandomizedResponse,
+    Sampled,
+    SubsetSelection,
     UnaryEncoding,
+    Window,
 )
 from privgan.mechanisms.budget import gaussian_epsilon
 from privgan.reports.collection import Reports
+from privgan.streams import stream
 from privgan.surroundings import usual
 
 FINE = 20  # the grid is this many halvings below the noise and the domain
@@ -115,47 +119,53 @@ def release(
     budgets add. The reports (float64) say what each record has spent on all of its own, which is
     more than the mechanism's budget by about one part in a million.
 
-    Needs ``pip install privgan[release]``: raises ImportError without. Raises ValueError for
+    Numbers and randomized response need ``pip install privgan[release]``: ImportError without.
+    Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
     have no exact sampler.
     """
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)
     times = checks.positive_int("times", times)
-    dp = _opendp()
     records = mechanism._admit(checks.as_records("x", x).detach().double().cpu(), clip)
-    values, spent = _release(dp, mechanism, records.repeat(times, 1))
+    values, spent = _release(mechanism, records.repeat(times, 1))
     epsilon = (times * spent).epsilon(delta)
     return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta, times=times)
 
 
-def _release(dp: ModuleType, mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
+def _release(mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
     # Exact types: a subclass may draw something else than its parent's noise.
     if type(mechanism) is Gaussian or type(mechanism) is Laplace:
-        return _additive(dp, mechanism, x)
+        return _additive(mechanism, x)
     if type(mechanism) is RandomizedResponse:
-        return _category(dp, mechanism, x)
+        return _category(mechanism, x)
     if type(mechanism) is UnaryEncoding:
         return _bits(mechanism, x)
+    if type(mechanism) is SubsetSelection or type(mechanism) is Window:
+        return _subsets(mechanism, x)
+    if type(mechanism) is LocalHashing:
+        return _hashes(mechanism, x)
+    if type(mechanism) is Sampled:
+        return _sampled(mechanism, x)
     if type(mechanism) is LinearMap:
-        return _release(dp, mechanism.mechanism, mechanism.forward(x))
+        return _release(mechanism.mechanism, mechanism.forward(x))
     if type(mechanism) is Product:
-        parts = [_release(dp, part, x[:, columns]) for columns, part in mechanism.blocks]
+        parts = [_release(part, x[:, columns]) for columns, part in mechanism.blocks]
         values, spent = zip(*parts, strict=True)
         return torch.cat(values, 1), sum(spent, Spent())
     raise ValueError(
-        f"there is no exact sampler for {mechanism!r}; release through Laplace, Gaussian, "
-        "RandomizedResponse or UnaryEncoding, alone or within LinearMap and Product"
+        f"there is no exact sampler for {mechanism!r}; release through Laplace, Gaussian or a "
+        "channel on categories, alone or within LinearMap, Product and Sampled"
     )
 
 
-def _additive(dp: ModuleType, mechanism: Gaussian | Laplace, x: Tensor) -> tuple[Tensor, Spent]:
+def _additive(mechanism: Gaussian | Laplace, x: Tensor) -> tuple[Tensor, Spent]:
     if mechanism.bounds is None:
         raise ValueError(
             f"{mechanism!r} has no bounds, so its noise promises nothing; give it the public "
             "bounds of its records"
         )
-    d = mechanism.bounds.dim
+    dp, d = _opendp(), mechanism.bounds.dim
     laplace = isinstance(mechanism, Laplace)
     scale = mechanism.scale if isinstance(mechanism, Laplace) else mechanism.sigma
     distance = mechanism.bounds.l1_diameter() if laplace else mechanism.bounds.l2_diameter()
@@ -173,7 +183,8 @@ def _additive(dp: ModuleType, mechanism: Gaussian | Laplace, x: Tensor) -> tuple
     return values, Spent(grids=(GridNoise(d, grid / scale, mu),))
 
 
-def _category(dp: ModuleType, mechanism: RandomizedResponse, x: Tensor) -> tuple[Tensor, Spent]:
+def _category(mechanism: RandomizedResponse, x: Tensor) -> tuple[Tensor, Spent]:
+    dp = _opendp()
     measurement = dp.m.make_randomized_response([*range(mechanism.k)], mechanism.keep)
     drawn = torch.tensor([measurement(category) for category in x.argmax(1).tolist()])
     values = torch.nn.functional.one_hot(drawn, mechanism.k).double()
@@ -187,10 +198,77 @@ def _bits(mechanism: UnaryEncoding, x: Tensor) -> tuple[Tensor, Spent]:
     values[own] = _ones(mechanism.keep, int(own.sum()))
     values[~own] = _ones(mechanism.flip, int((~own).sum()))
     keep, flip = Fraction(mechanism.keep), Fraction(mechanism.flip)
-    ratio = keep * (1 - flip) / ((1 - keep) * flip)
-    # Each logarithm is below 2000, and off by less than 1e-12.
-    epsilon = math.log(ratio.numerator) - math.log(ratio.denominator) + 2e-12
-    return torch.from_numpy(values), Spent(pure=epsilon)
+    return torch.from_numpy(values), Spent(_log(keep * (1 - flip) / ((1 - keep) * flip)))
+
+
+def _subsets(mechanism: SubsetSelection | Window, x: Tensor) -> tuple[Tensor, Spent]:
+    n, k, size = len(x), mechanism.k, mechanism.size
+    own, inside = x.argmax(1).numpy(), _ones(mechanism.keep, n)
+    if isinstance(mechanism, Window):
+        back = np.where(inside, _below(size, n), size + _below(k - size, n))
+        chosen = ((own - back) % k)[:, None] + np.arange(size)
+    else:  # the others in a random order, the record's own before or behind them
+        order = _words((n, k))
+        order[np.arange(n), own] = np.where(inside, 0, np.iinfo(np.uint64).max)
+        chosen = order.argsort(1)[:, :size]
+    values = np.zeros((n, k))
+    np.put_along_axis(values, chosen % k, 1.0, 1)
+    keep = Fraction(mechanism.keep)
+    return torch.from_numpy(values), Spent(_log(keep * (k - size) / ((1 - keep) * size)))
+
+
+def _hashes(mechanism: LocalHashing, x: Tensor) -> tuple[Tensor, Spent]:
+    n, buckets = len(x), mechanism.buckets
+    numbers, lie = _words((n,)), ~_ones(mechanism.keep, n)
+    steps = np.where(lie, 1 + _below(buckets - 1, n), 0)
+    values = mechanism.support(mechanism.message(x.argmax(1).numpy(), numbers, steps)).double()
+    keep = Fraction(mechanism.keep)
+    return values, Spent(_log(keep * (buckets - 1) / (1 - keep)))
+
+
+def _sampled(mechanism: Sampled, x: Tensor) -> tuple[Tensor, Spent]:
+    """The blocks are drawn without a look at the record, so their chances need not be exact."""
+    sets = mechanism.draw_sets(len(x), stream(None, "blocks"))
+    values = x.new_zeros((len(x), mechanism.report_dim(x.shape[1])))
+    spent = []
+    for b, (s, (columns, part)) in enumerate(zip(mechanism.reports, mechanism.blocks, strict=True)):
+        rows = sets[:, b].nonzero()[:, 0]
+        own, cost = _release(part, x[rows][:, columns])
+        values[rows, s] = torch.cat([own, own.new_ones((len(rows), 1))], 1)
+        spent.append(cost)
+    most = slice(mechanism.choose)  # what any set can spend, and its grids at their widest
+    pure = sorted((part.pure for part in spent), reverse=True)[most]
+    grids = [grid for part in spent for grid in part.grids]
+    mus = sorted((grid.mu for grid in grids), reverse=True)[most]
+    dim = max((grid.dim for grid in grids), default=0)
+    step = max((grid.step for grid in grids), default=0.0)
+    return values, Spent(_up(math.fsum(pure)), tuple(GridNoise(dim, step, mu) for mu in mus))
+
+
+def _log(ratio: Fraction) -> float:
+    """Its logarithm from above: each of two is below 2000, and off by less than 1e-12."""
+    return math.log(ratio.numerator) - math.log(ratio.denominator) + 2e-12
+
+
+def _words(shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform 64-bit words from the operating system; in rows, no two of a row alike."""
+    found = np.frombuffer(os.urandom(8 * math.prod(shape)), np.uint64).reshape(shape).copy()
+    if len(shape) == 2:
+        ordered = np.sort(found, 1)
+        ends = (ordered[:, 0] == 0) | (ordered[:, -1] == np.iinfo(np.uint64).max)
+        again = (np.diff(ordered, axis=1) == 0).any(1) | ends
+        if again.any():
+            found[again] = _words((int(again.sum()), shape[1]))
+    return found
+
+
+def _below(bound: int, n: int) -> np.ndarray:
+    """``n`` of the integers from 0 to ``bound`` - 1, each exactly as likely: by rejection."""
+    whole = 2**64 // bound * bound
+    found = _words((n,))
+    while (over := found >= whole).any() if whole < 2**64 else False:
+        found[over] = _words((int(over.sum()),))
+    return (found % np.uint64(bound)).astype(np.int64)
 
 
 def _ones(chance: float, n: int) -> np.ndarray:

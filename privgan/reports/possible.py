@@ -8,12 +8,16 @@ from torch import Tensor
 from privgan.mechanisms import (
     Blocks,
     LinearMap,
+    LocalHashing,
     Mechanism,
     Piecewise,
     Product,
     RandomizedResponse,
+    Sampled,
     SquareWave,
+    SubsetSelection,
     UnaryEncoding,
+    Window,
 )
 
 
@@ -35,9 +39,14 @@ def check_possible(mechanism: Mechanism, values: Tensor, name: str = "values") -
 def _impossible(mechanism: Mechanism, y: Tensor) -> Tensor:
     """Which rows of ``y`` no record gives, (m,). A subclass may report what its parent does not."""
     kind = type(mechanism)
-    if kind in (RandomizedResponse, UnaryEncoding):
+    if kind in (RandomizedResponse, UnaryEncoding, LocalHashing):
         possible = ((y == 0) | (y == 1)).all(1)
         return ~(possible & (y.sum(1) == 1)) if kind is RandomizedResponse else ~possible
+    if isinstance(mechanism, SubsetSelection | Window):
+        possible = ((y == 0) | (y == 1)).all(1) & (y.sum(1) == mechanism.size)
+        if isinstance(mechanism, Window):  # one run: a single place where it begins
+            possible &= ((y == 1) & (y.roll(1, 1) == 0)).sum(1) == 1
+        return ~possible
     if kind in (Piecewise, SquareWave):
         height = torch.as_tensor(mechanism._log_normaliser(y))
         return height == -math.inf
@@ -46,6 +55,13 @@ def _impossible(mechanism: Mechanism, y: Tensor) -> Tensor:
     if isinstance(mechanism, Product):
         parts = zip(mechanism.reports, mechanism.blocks, strict=True)
         return torch.stack([_impossible(m, y[:, s]) for s, (_, m) in parts]).any(0)
+    if isinstance(mechanism, Sampled):
+        marks = y[:, [s.stop - 1 for s in mechanism.reports]]
+        impossible = ~((marks == 0) | (marks == 1)).all(1) | (marks.sum(1) != mechanism.choose)
+        for s, (_, m) in zip(mechanism.reports, mechanism.blocks, strict=True):
+            own, there = y[:, s.start : s.stop - 1], y[:, s.stop - 1] == 1
+            impossible |= torch.where(there, _impossible(m, own), (own != 0).any(1))
+        return impossible
     if isinstance(mechanism, Blocks):
         impossible = torch.ones(len(y), dtype=torch.bool, device=y.device)  # of no block
         for rows, s, m in mechanism.split(y):

@@ -47,6 +47,14 @@ RESPONSE = pg.RandomizedResponse.calibrate(epsilon=1.0, k=4)
 SYMMETRIC = pg.UnaryEncoding.calibrate(epsilon=1.0, k=4, symmetric=True)
 OPTIMISED = pg.UnaryEncoding.calibrate(epsilon=1.0, k=4)
 CIRCLE = pg.Sphere(2)
+SUBSET = pg.mechanisms.SubsetSelection.calibrate(epsilon=1.0, k=4, size=2)
+WINDOW = pg.mechanisms.Window.calibrate(epsilon=1.0, k=4, size=3)
+HASHING = pg.mechanisms.LocalHashing.calibrate(epsilon=1.0, k=4, buckets=3)
+SAMPLED = pg.mechanisms.Sampled((slice(0, 4), RESPONSE), (slice(4, 8), SUBSET), choose=1)
+FIRST, SECOND = torch.eye(4, dtype=F64), BITS[BITS.sum(1) == 2]
+ONE_OF_TWO = torch.zeros(len(FIRST) + len(SECOND), 10, dtype=F64)  # either, and its mark
+ONE_OF_TWO[: len(FIRST), :4], ONE_OF_TWO[: len(FIRST), 4] = FIRST, 1.0
+ONE_OF_TWO[len(FIRST) :, 5:9], ONE_OF_TWO[len(FIRST) :, 9] = SECOND, 1.0
 GAUSSIAN = pg.Gaussian(0.5, bounds=UNIT)
 WAVE = pg.SquareWave(1.0, bounds=UNIT)
 # In an interval of length 1 and at epsilon 1 the reports span [-b, 1 + b] and 2.0 C.
@@ -59,6 +67,10 @@ CASES = {
     "response": Case(RESPONSE, torch.eye(4, dtype=F64), torch.eye(4, dtype=F64), 1.0),
     "symmetric": Case(SYMMETRIC, torch.eye(4, dtype=F64), BITS, 1.0),
     "optimised": Case(OPTIMISED, torch.eye(4, dtype=F64), BITS, 1.0),
+    "subset": Case(SUBSET, torch.eye(4, dtype=F64), BITS[BITS.sum(1) == 2], 1.0),
+    "window": Case(WINDOW, torch.eye(4, dtype=F64), BITS[BITS.sum(1) == 3], 1.0),
+    "hashing": Case(HASHING, torch.eye(4, dtype=F64), BITS, 1.0),
+    "sampled": Case(SAMPLED, torch.cat([torch.eye(4, dtype=F64)] * 2, 1), ONE_OF_TWO, 1.0),
     "piecewise": Case(
         pg.Piecewise(1.0, bounds=UNIT), X, line(0.5 - C / 2, 0.5 + C / 2, 4000), C / 4000, True
     ),

@@ -73,7 +73,10 @@ def test_the_sampler_follows_the_density_of_numbers(case):
     assert stats.kstest(drawn, lambda t: np.interp(t, edges, density.cumsum())).pvalue > 0.01
 
 
-@pytest.mark.parametrize("name", ["response", "symmetric", "optimised"])
+KINDS = ["response", "symmetric", "optimised", "subset", "window", "hashing", "sampled"]
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_sampler_follows_the_probabilities_of_categories(name):
     case = CASES[name]
     for x in case.records:

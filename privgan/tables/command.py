@@ -1,0 +1,80 @@
+"""``python -m privgan release`` on the data holder's side, and ``train`` on the curator's."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from privgan.files import check_writable, write_atomically
+from privgan.streams import stream
+from privgan.tables.files import read_frame, read_reports, write_frame, write_reports
+from privgan.tables.judging import quality
+from privgan.tables.table import Table
+from privgan.tables.training import STEPS, train
+
+HOLDOUT = 0.05  # as `fit` keeps out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if it was done, else 1 after a sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        print(f"privgan: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("privgan", description="Private tables, in two commands.")
+    commands = parser.add_subparsers(required=True)
+    release = commands.add_parser("release", help="make private reports of a raw table")
+    release.add_argument("schema", help="JSON or YAML: the table's public facts")
+    release.add_argument("raw", help="CSV or Parquet: one record a row")
+    release.add_argument("reports", help="Parquet: where the reports go")
+    release.add_argument("--epsilon", type=float, required=True, help="spent by a whole record")
+    release.add_argument("--choose", type=int, help="columns that each report is about")
+    release.set_defaults(run=_release)
+    trains = commands.add_parser("train", help="make a table from private reports")
+    trains.add_argument("reports", help="Parquet, as release writes it")
+    trains.add_argument("synthetic", help="CSV or Parquet: where the generated table goes")
+    trains.add_argument("--rows", type=int, help="of it; as many as reports by default")
+    trains.add_argument("--steps", type=int, default=STEPS)
+    trains.add_argument("--seed", type=int, default=0)
+    trains.set_defaults(run=_train)
+    return parser
+
+
+def _release(options: argparse.Namespace) -> None:
+    table = Table.read(options.schema)
+    check_writable(Path(options.reports), "reports")
+    frame = read_frame(options.raw, table)
+    reports = table.release(frame, epsilon=options.epsilon, choose=options.choose)
+    write_reports(options.reports, table, reports)
+    print(table.describe(options.epsilon, len(reports), choose=options.choose))
+    print(f"{len(reports)} reports are in {options.reports}.")
+
+
+def _train(options: argparse.Namespace) -> None:
+    place = Path(options.synthetic)
+    check_writable(place, "table")
+    table, reports = read_reports(options.reports)
+    model, history = train(
+        table,
+        reports,
+        steps=options.steps,
+        seed=options.seed,
+        checkpoint=place.with_suffix(".ckpt"),
+    )
+    records = model.sample(options.rows or len(reports), seed=options.seed)
+    write_frame(place, table.frame(records, seed=options.seed))
+    # The rows that `fit` kept out, which it draws in the same way.
+    order = torch.randperm(len(reports), generator=stream(options.seed, "holdout"))
+    heldout = order[: max(1, round(HOLDOUT * len(reports)))]
+    page = place.with_suffix(".html")
+    write_atomically(page, quality(table, model, reports, heldout=heldout).html(), "report")
+    print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")
+    print(f"Held-out reports: {-history.nll[-1][1]:.4f} nats each.")

@@ -1,0 +1,80 @@
+"""Real tables fit their schemas, distances mean what they say, and rivals know what they should."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from privgan.artifact import table_rivals, table_study, tables
+from privgan.artifact.data import DataUnavailable, data_dir
+from privgan.tables import Category, Table, YesNo
+
+PAIR = Table(YesNo("a"), Category("b", ["x", "y", "z"]), YesNo("c"))
+
+
+def rows(n, seed=0):
+    """b is x exactly where a is; c is by itself."""
+    rng = np.random.default_rng(seed)
+    a = rng.random(n) < 0.5
+    b = np.where(a, "x", rng.choice(["y", "z"], n))
+    return pd.DataFrame({"a": a, "b": pd.array(b, "str"), "c": rng.random(n) < 0.3})
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_real_tables_fit_their_schemas(name):
+    try:
+        raw = tables.TABLES[name]()
+    except DataUnavailable:
+        pytest.skip("not on this machine")
+    assert len(raw.train) > 3.9 * len(raw.test)
+    codes = raw.table.codes(raw.table.records(raw.train))
+    # Every cell of a column is public; what is not empty is spread over more than one.
+    assert all(len(np.unique(column)) > 1 for column in codes.T)
+    assert raw.target in raw.table.names
+
+
+def test_a_table_that_is_not_there_says_so(monkeypatch, tmp_path):
+    def offline(*_, **__):
+        raise ValueError("no network")
+
+    monkeypatch.setenv("PRIVGAN_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(tables.pooch, "retrieve", offline)
+    with pytest.raises(DataUnavailable, match="put it there"):
+        tables.adult()
+    (tmp_path / "adult").mkdir()
+    (tmp_path / "adult" / "adult.data").write_text("other")
+    with pytest.raises(ValueError, match="move it away"):
+        tables.adult()
+    assert data_dir() == tmp_path
+
+
+def test_distances_are_zero_for_the_same_and_grow_with_what_is_lost():
+    codes = PAIR.codes(PAIR.records(rows(4000)))
+    assert tables.total_variation(codes, codes, PAIR) == (0.0, 0.0)
+    alone = np.stack([np.random.default_rng(c).permutation(codes[:, c]) for c in range(3)], 1)
+    one, two = tables.total_variation(alone, codes, PAIR)
+    assert one == 0.0
+    assert two == pytest.approx(0.5 / 3, abs=0.02)  # half of one pair of three is elsewhere
+    assert tables.classifier_error(codes, codes, 0) == 0.0
+    assert tables.classifier_error(alone, codes, 0) > 0.4
+    assert tables.pmse(codes, codes) < 0.01 < tables.pmse(alone, codes)
+
+
+@pytest.mark.parametrize("name", table_rivals.RIVALS)
+@pytest.mark.parametrize("choose", [2, 3])
+def test_rivals_find_what_goes_together_where_reports_say_much(name, choose):
+    reports = PAIR.simulate(rows(6000), epsilon=12.0, choose=choose, seed=1)
+    made = table_rivals.RIVALS[name](PAIR, reports, 5000, 0)
+    codes = PAIR.codes(PAIR.records(rows(6000)))
+    one, two = tables.total_variation(made, codes, PAIR)
+    assert one < 0.03
+    assert (two < 0.06) == (name != "independent")
+
+
+def test_the_study_counts_every_method_once_for_each_budget_and_seed(tmp_path):
+    raw = tables.Raw("small", PAIR, rows(700), rows(200, 1), "a")
+    found = table_study.compare(raw, [8.0], [0, 1], steps=5, checkpoint_dir=str(tmp_path))
+    methods = [table_study.OURS, *table_rivals.RIVALS]
+    assert [r["method"] for r in found] == [table_study.RAW, *methods, *methods]
+    best = table_study.best_rival(found, 8.0, "two_way")
+    assert best[1] == min(table_study.mean(found, m, 8.0, "two_way") for m in methods[1:])
+    assert all(method in table_study.in_words(found, [8.0]) for method in methods)
