@@ -113,7 +113,7 @@ def things():
 
 
 NAMES = {name: thing for module in ARTIFACT for name, thing in vars(module).items()}
-NAMES |= {name: getattr(room, name) for room in ROOMS for name in room.__all__}
+NAMES |= {name: getattr(room, name) for room in (*ROOMS, pg.tables) for name in room.__all__}
 
 
 def value(x, y):
