@@ -5,7 +5,7 @@ Reshetova, Chen, Ozgur, "Training generative models from privatized data", arXiv
 
 from privgan import audit, generators, mechanisms, reports, sinkhorn, tables, training
 from privgan._version import __version__
-from privgan.generators import MLP, Atoms, ConvDecoder, Labelled, Linear, load
+from privgan.generators import MLP, Atoms, Classified, ConvDecoder, Labelled, Linear, load
 from privgan.mechanisms import (
     Ball,
     Box,
@@ -14,20 +14,31 @@ from privgan.mechanisms import (
     Laplace,
     LinearMap,
     Piecewise,
+    PrivUnit,
     Product,
     RandomizedResponse,
+    Sphere,
     SquareWave,
     UnaryEncoding,
 )
 from privgan.reports import Reports, release, simulate
 from privgan.tables import Table
-from privgan.training import EntropicLoss, LikelihoodLoss, fit, report_nll
+from privgan.training import (
+    AmortizedLoss,
+    EntropicLoss,
+    LikelihoodLoss,
+    closed_form,
+    fit,
+    report_nll,
+)
 
 __all__ = [
     "MLP",
+    "AmortizedLoss",
     "Atoms",
     "Ball",
     "Box",
+    "Classified",
     "ConvDecoder",
     "EntropicLoss",
     "EuclideanLaplace",
@@ -38,14 +49,17 @@ __all__ = [
     "Linear",
     "LinearMap",
     "Piecewise",
+    "PrivUnit",
     "Product",
     "RandomizedResponse",
     "Reports",
+    "Sphere",
     "SquareWave",
     "Table",
     "UnaryEncoding",
     "__version__",
     "audit",
+    "closed_form",
     "fit",
     "generators",
     "load",

@@ -8,7 +8,7 @@ import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -206,6 +206,8 @@ def as_path(name: str, value: Any) -> Path:
 
 def shown(value: Any) -> str:
     """A setting, as an error may print it; what could hold records is named by its type alone."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make one: {value.__name__}(...)"
     plain = value is None or isinstance(value, bool | int | float | str | slice | np.number)
     text = repr(value) if plain else ""
     return text if 0 < len(text) < 80 else f"a {type(value).__name__}"
@@ -244,12 +246,10 @@ def positive(name: str, value: Any) -> float:
 def integer(name: str, value: Any) -> int:
     """``value`` as an int; bools and floats are refused."""
     plain = _scalar(value)
-    if isinstance(plain, bool | Tensor | np.ndarray):
+    other = isinstance(plain, bool | type | Tensor | np.ndarray | np.generic)
+    if other or not isinstance(plain, SupportsIndex):
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
-    try:
-        return operator.index(plain)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
+    return operator.index(plain)
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -346,5 +346,5 @@ def instance(name: str, value: Any, kind: type) -> None:
     """Raise TypeError unless ``value`` is a ``kind``."""
     if not isinstance(value, kind):
         words = shown(value)
-        got = words if words.startswith("a ") else f"a {type(value).__name__}: {words}"
+        got = words if words.startswith(("a ", "the ")) else f"a {type(value).__name__}: {words}"
         raise TypeError(f"{name} must be a {kind.__name__}, got {got}")

@@ -19,6 +19,7 @@ from privgan import checks
 # A torch.Generator's state on the CPU: 24 bytes about itself, then the twister's words in 8 bytes
 # each. `manual_seed` would take 32 bits only, of which 100 000 seeds share some.
 WORDS, BEFORE = 624, 24
+ALONG = 2**16  # bytes that CUDA's driver takes along with the call
 
 
 def stream(seed: int | None, purpose: str, step: int = 0) -> torch.Generator:
@@ -37,6 +38,16 @@ def stream(seed: int | None, purpose: str, step: int = 0) -> torch.Generator:
     twister = state.numpy()[BEFORE : BEFORE + 8 * WORDS].view(np.uint64)
     twister[:] = np.frombuffer(words, np.uint32)
     return generator.set_state(state)
+
+
+def sent(drawn: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """What was drawn on the CPU, on ``device``; for a GPU to take when it gets there, unawaited.
+
+    A small tensor travels with the call, a larger one from memory that the driver reads by itself.
+    """
+    if device.type == "cuda" and drawn.nbytes > ALONG:
+        drawn = drawn.pin_memory()
+    return drawn.to(device, non_blocking=True)
 
 
 @contextmanager

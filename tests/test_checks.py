@@ -204,6 +204,21 @@ def test_arguments_that_hold_records_are_not_shown():
         checks.instance("v", held, Path)
 
 
+def test_a_class_in_an_instances_place_is_told_how_to_be_one():
+    cases = {
+        lambda: checks.instance("v", pg.Gaussian, pg.mechanisms.Mechanism): "Gaussian",
+        lambda: pg.EntropicLoss(pg.sinkhorn.SquaredL2, 1.0): "SquaredL2",
+        lambda: pg.sinkhorn.solve_samples(BASE, BASE, pg.sinkhorn.L1, 1.0): "L1",
+        lambda: pg.Laplace(1.0, bounds=pg.Box): "Box",
+        lambda: pg.fit(pg.MLP, BASE, pg.EntropicLoss.matched(pg.Laplace(1.0))): "MLP",
+        lambda: checks.integer("v", int): "int",
+        lambda: checks.number("v", float): "float",
+    }
+    for call, name in cases.items():
+        with pytest.raises(TypeError, match=rf"got the class {name}; make one: {name}\(\.\.\.\)$"):
+            call()
+
+
 def test_a_path_starts_at_home(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert checks.as_path("path", "~/a.pt") == checks.as_path("path", Path("~/a.pt"))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -66,6 +67,27 @@ def test_the_trainings_are_timed_and_profiled(document):
         assert training[f"{name}_timed"]["seconds_per_step"] > 0
         assert training[f"{name}_timed"]["nll"]
         assert set(training[f"{name}_profile"]) >= {"idle_share", "waits_per_step"}
+
+
+def test_what_a_training_came_to_is_judged(document):
+    found = document["training"]["images_long"]
+    assert found["seconds"] > 0
+    assert 0 <= found["student_accuracy"] <= 1
+
+
+def test_the_readme_says_what_was_measured_or_that_nothing_was(document):
+    with_benchmarks = [str(ROOT), *sys.path]
+    with patch.object(sys, "path", with_benchmarks):
+        from benchmarks.gpu import table
+    readme = (ROOT / "README.md").read_text()
+    files = sorted((ROOT / "benchmarks/results").glob("gpu-*.json"))
+    for file in files:
+        assert table.readme(json.loads(file.read_text())) in readme
+        assert f"benchmarks/results/{file.name}" in readme
+    assert (table.NOT_MEASURED in readme) == (not files)
+    assert table.readme(None) == table.readme({"machine": {}}) == table.NOT_MEASURED
+    assert "| 64 | 2 | medium | squared L2 | **" in table.readme(document)
+    assert len(table.over_floor(document)) == 6
 
 
 def test_the_race_is_judged_by_true_errors(document):

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from benchmarks.gpu import clock
+from benchmarks.gpu import clock, floor
 from benchmarks.gpu.cases import cases
 from benchmarks.gpu.judge import MANY, Judge
 from benchmarks.gpu.peers import PEERS
@@ -21,21 +21,22 @@ LARGEST = 4096  # points for which there is a reference gradient
 
 def measure(record, device, tiny, deadline):
     warnings.simplefilter("ignore")
-    left = cases(tiny)
+    left, machine = cases(tiny), record.of("machine")
     for place, case in enumerate(left):
         now = time.monotonic()
         if now > deadline - 10:
             record[case.key] = "skipped: no time was left"
             continue
         share = 2 * (deadline - now) / (len(left) - place)  # what one leaves over, others may take
-        record.guarded(case.key, Race(case, device, min(deadline, now + share + 5)).run)
+        record.guarded(case.key, Race(case, device, min(deadline, now + share + 5), machine).run)
 
 
 class Race:
     """One case."""
 
-    def __init__(self, case, device, deadline):
+    def __init__(self, case, device, deadline, machine):
         self.case, self.device, self.deadline = case, device, deadline
+        self.machine = machine
         self.x, self.y = case.points(device)
         self.judge = Judge(case, self.x, self.y)
 
@@ -73,12 +74,16 @@ class Race:
         return {
             "seconds": seconds,
             "batch_seconds": batch,
+            "floor_seconds": self.floor(solved.n_iter),
             "iterations": solved.n_iter,
             "claimed": solved.error,
             "error": self.judge.error(solved.f, solved.g),
             "gradient_error": gradient_error,
             "value_error": value_error,
         }
+
+    def floor(self, iterations):
+        return floor.seconds(self.case, iterations, self.machine) if self.machine else None
 
     def guarded(self, kind, plain):
         if importlib.util.find_spec(kind.module) is None:

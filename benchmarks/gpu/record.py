@@ -26,6 +26,10 @@ class Record:
     def __getitem__(self, key: str) -> Any:
         return self.entries[key]
 
+    def of(self, step: str) -> dict[str, Any]:
+        """What an earlier step has found."""
+        return json.loads(self.file.read_text()).get(step, {}) if self.file.exists() else {}
+
     def guarded(self, key: str, task: Callable[..., Any], *arguments: Any) -> Any:
         """What a task returns, kept under ``key``; if it raises, what it raised."""
         started = time.perf_counter()

@@ -4,7 +4,7 @@ import gzip
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,13 +171,36 @@ MNIST_MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+# Of the publisher's files, and of the same contents compressed anew.
+FASHION_HASHES = {
+    "train-images-idx3-ubyte.gz": (
+        "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "md5:25c81989df183df01b3e8a0aad5dffbe",
+        "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "md5:bef4ecab320f06d8554ea6380940ec79",
+        "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "md5:bb300cfdad3c16e7a12a480ee83cd310",
+        "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+    ),
+}
+FASHION_MIRRORS = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+)
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer before the next mirror is tried
 
 
 def data_dir() -> Path:
     """``$PRIVGAN_DATA_DIR``, where ``~`` is the home folder, or the user's cache folder.
 
-    MNIST lives in ``mnist/`` below it.
+    MNIST lives in ``mnist/`` below it, Fashion-MNIST in ``fashion_mnist/``.
     """
     named = os.environ.get("PRIVGAN_DATA_DIR")
     return checks.as_path("PRIVGAN_DATA_DIR", named) if named else Path(pooch.os_cache("privgan"))
@@ -189,14 +212,34 @@ def mnist(split: str = "train") -> Images:
     Downloaded once and checked by SHA-256. A file whose hash is wrong raises ValueError and
     is left alone; DataUnavailable says which folder was searched and how to fill it.
     """
+    return _idx_images("MNIST", "mnist", MNIST_MIRRORS, MNIST_SHA256, split)
+
+
+def fashion_mnist(split: str = "train") -> Images:
+    """Fashion-MNIST (Xiao, Rasul, Vollgraf, 2017): clothes of ten kinds; else as `mnist`."""
+    return _idx_images("Fashion-MNIST", "fashion_mnist", FASHION_MIRRORS, FASHION_HASHES, split)
+
+
+def _idx_images(
+    title: str,
+    folder: str,
+    mirrors: Sequence[str],
+    hashes: Mapping[str, str | tuple[str, ...]],
+    split: str,
+) -> Images:
     files = {"train": "train", "test": "t10k"}
     prefix = files[checks.one_of("split", split, files)]
-    pixels = _read_idx(_fetch(f"{prefix}-images-idx3-ubyte.gz"), header=16)
-    labels = _read_idx(_fetch(f"{prefix}-labels-idx1-ubyte.gz"), header=8)
+
+    def fetched(part: str, header: int) -> np.ndarray:
+        name = f"{prefix}-{part}-ubyte.gz"
+        known = hashes[name]
+        known = (known,) if isinstance(known, str) else known
+        return _read_idx(_fetch(name, title, data_dir() / folder, mirrors, known), header)
+
     return Images(
-        "MNIST",
-        torch.from_numpy(pixels.astype(np.float32) / 255.0).reshape(-1, 784),
-        torch.from_numpy(labels.astype(np.int64)),
+        title,
+        torch.from_numpy(fetched("images-idx3", 16).astype(np.float32) / 255.0).reshape(-1, 784),
+        torch.from_numpy(fetched("labels-idx1", 8).astype(np.int64)),
         side=28,
     )
 
@@ -216,25 +259,30 @@ def digits(split: str = "train") -> Images:
     )
 
 
-IMAGES: dict[str, Callable[[str], Images]] = {"mnist": mnist, "digits": digits}
+IMAGES: dict[str, Callable[[str], Images]] = {
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "digits": digits,
+}
 
 
-def _fetch(name: str) -> Path:
-    path = data_dir() / "mnist" / name
+def _fetch(
+    name: str, title: str, folder: Path, mirrors: Sequence[str], known: tuple[str, ...]
+) -> Path:
+    path = folder / name
     if path.exists():
-        digest = pooch.file_hash(str(path))
-        if digest != MNIST_SHA256[name]:
+        if not any(pooch.hashes.hash_matches(str(path), given) for given in known):
             raise ValueError(
-                f"{path} has SHA-256 {digest}, not {MNIST_SHA256[name]}: it is damaged or "
-                "another file. It is left as it is; move it away to download a fresh copy"
+                f"{path} has SHA-256 {pooch.file_hash(str(path))}, not {known[-1]}: it is damaged "
+                "or another file. It is left as it is; move it away to download a fresh copy"
             )
         return path
     failures = []
-    for mirror in MNIST_MIRRORS:
+    for mirror in mirrors:
         try:
             pooch.retrieve(
                 mirror + name,
-                known_hash=MNIST_SHA256[name],
+                known_hash=known[0],
                 fname=name,
                 path=path.parent,
                 downloader=pooch.HTTPDownloader(
@@ -250,8 +298,8 @@ def _fetch(name: str) -> Path:
             raise OSError(error.errno, f"cannot store {path}: {error.strerror or error}") from error
     raise DataUnavailable(
         f"{name} is not in {path.parent} and could not be downloaded ({'; '.join(failures)}). "
-        f"Put the four MNIST .gz files into {path.parent}, or point PRIVGAN_DATA_DIR at a "
-        "folder that holds mnist/"
+        f"Put the four {title} .gz files into {path.parent}, or point PRIVGAN_DATA_DIR at a "
+        f"folder that holds {folder.name}/"
     )
 
 

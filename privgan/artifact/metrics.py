@@ -5,16 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import ot
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from privgan import checks
 from privgan.artifact import oracles
+from privgan.artifact.transport import best_plan
 
 BLOCK = 2**24  # distances held at a time where all of them would be too many
-REFINEMENTS = 6  # of a plan, at most: each brings out costs some 1e-10 times as large
-ACCURATE = 1e-7  # of a plan's cost: what it may exceed the best one's by
 
 
 def _points(name_x: str, x: Any, name_y: str, y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -28,43 +26,11 @@ def _points(name_x: str, x: Any, name_y: str, y: Any) -> tuple[np.ndarray, np.nd
 def w2(x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> float:
     """Exact Wasserstein-2 distance between two samples (n, d), (m, d), in data units (POT)."""
     points = _points("x", x, "y", y)
-    # Sums of squared differences do not cancel, however far from the origin the points lie. POT's
-    # tolerances are absolute: it is shown costs of at most one.
+    # Sums of squared differences do not cancel, however far from the origin the points lie.
     costs = cdist(*points, "sqeuclidean")
-    largest = float(costs.max()) or 1.0
-    if not math.isfinite(largest):
+    if not np.isfinite(costs).all():
         raise ValueError("x and y lie too far apart: squared distances overflow; rescale both")
-    costs /= largest
-    plan = _best_plan(costs)
-    return math.sqrt(largest * (plan * costs).sum() / plan.sum())
-
-
-def _best_plan(costs: np.ndarray) -> np.ndarray:
-    """The best plan between uniform weights, in whole numbers, for costs (n, m) of at most one.
-
-    The network simplex keeps the digits of the largest cost: where an outlier on both sides sets
-    that, all other costs look alike to it. Costs less any potentials have the same best plan. If a
-    plan exceeds the bound of its potentials by ``gap``, no pair of the best one, whose masses are
-    whole numbers, costs more than that: larger costs may be cut to it, and what is left is shown
-    to the simplex in its own unit.
-    """
-    n, m = costs.shape
-    mass = math.lcm(n, m)  # in whole numbers, which are equal on both sides to the last digit
-    weights = [np.full(n, mass / n), np.full(m, mass / m)]
-    left = costs
-    for _ in range(REFINEMENTS):
-        plan, said = ot.emd(*weights, left, numItermax=5_000_000, log=True)
-        middle = np.median(said["u"])
-        left = left - (said["u"] - middle)[:, None] - (said["v"] + middle)
-        least = mass * min(0.0, left.min())
-        gap = (plan * left).sum() - least
-        if gap <= ACCURATE * (plan * costs).sum():
-            return plan
-        unit = 2.0 * (gap - least)
-        if unit >= 0.5 * left.max():  # there is nothing to cut
-            return plan
-        left = np.minimum(left, unit) / unit
-    return plan
+    return math.sqrt((best_plan(costs).masses * costs).sum())
 
 
 def w2_draws(x: Tensor | np.ndarray, y: Tensor | np.ndarray, n: int) -> np.ndarray:
@@ -140,8 +106,13 @@ def precision_recall(
 def _share_within(x: np.ndarray, sample: np.ndarray, k: int) -> float:
     # Squared differences, not a product of matrices: points that coincide are at distance zero.
     within = np.zeros(len(x), bool)
-    for own in np.array_split(sample, -(-len(sample) * max(len(sample), len(x)) // BLOCK)):
+    rows = max(1, BLOCK // max(len(sample), len(x)))
+    for first in range(0, len(sample), rows):
+        own = sample[first : first + rows]
         # The nearest neighbour of a point in its own sample is the point itself.
-        radius = np.partition(cdist(own, sample, "sqeuclidean"), k, axis=1)[:, k, None]
+        distances = cdist(own, sample, "sqeuclidean")
+        distances.partition(k, axis=1)
+        radius = distances[:, k, None].copy()
+        del distances  # one block at a time
         within |= (cdist(own, x, "sqeuclidean") <= radius).any(0)
     return float(within.mean())

@@ -1,7 +1,9 @@
 """Closed forms and slow, safe references, one function an equation. float64 throughout."""
 
 import numpy as np
-from scipy.special import expit, gammaln, logsumexp, xlogy
+from scipy.special import expit, logsumexp, xlogy
+
+TERMS = 2**18  # of a series, held at a time
 
 
 def two_point_plan(gap: float, reg: float) -> np.ndarray:
@@ -158,12 +160,18 @@ def matched_bias(variance: float, sigma: float, dim: int) -> float:
     The plan's density is sum_k rho_k phi_k(x) psi_k(y). A sampling error (mu_k, nu_k) of the two
     laws in that basis moves the potentials by f_k = reg (rho_k^2 mu_k - rho_k nu_k) / (1 - rho_k^2)
     and g_k alike; half of E sum (f_k mu_k + g_k nu_k) is reg / n sum_k rho_k^2 / (1 - rho_k^2). For
-    Gaussians rho_k^2 = r^m with r = variance / (variance + sigma^2), comb(m + dim - 1, m) times.
+    Gaussians rho_k^2 = r^m with r = variance / (variance + sigma^2), comb(m + dim - 1, m) times;
+    with r^m / (1 - r^m) = sum_j r^(j m), and m summed first, it is sum_j ((1 - r^j)^-dim - 1).
     """
     log_r = -np.log1p(sigma**2 / variance)
-    m = np.arange(1.0, 60 * dim / -np.expm1(log_r))
-    copies = gammaln(m + dim) - gammaln(m + 1) - gammaln(dim)
-    return 2 * sigma**2 * float((np.exp(copies + m * log_r) / -np.expm1(m * log_r)).sum())
+    last, total = (40 + np.log(dim)) / -log_r, 0.0  # beyond, r^j dim is below 1e-17
+    for first in np.arange(1.0, last + 1, TERMS):
+        j = np.arange(first, min(first + TERMS, last + 1))
+        power = np.exp(j * log_r)
+        # log(1 - power), in the form that keeps its digits.
+        left = np.where(power < 0.5, np.log1p(-power), np.log(-np.expm1(j * log_r)))
+        total += np.expm1(-dim * left).sum()
+    return 2 * sigma**2 * float(total)
 
 
 def gaussian_excess(

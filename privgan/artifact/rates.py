@@ -24,7 +24,7 @@ from privgan.mechanisms import Mechanism
 from privgan.training.losses import Loss
 
 RESAMPLES = 2000  # of the repetitions at each n, for an interval
-FORMAT = "privgan loss 1"
+FORMAT = "privgan loss 2"
 
 
 def draw_reports(draw: Callable[..., Tensor], mechanism: Mechanism, n: int, *, seed: int) -> Tensor:
@@ -83,18 +83,26 @@ def sampled_losses(
 
 
 def _stored(checkpoint_dir: str, *call: Any) -> tuple[float, bool]:
-    """`_solved`, or what it found before; nothing in the folder is ever executed."""
+    """`_solved`, or what it found before; nothing in the folder is ever executed.
+
+    A file says itself which call it is of: its name could be another's.
+    """
     if not checkpoint_dir:
         return _solved(*call)
-    path = Path(checkpoint_dir).expanduser() / f"{joblib.hash(call)}.safetensors"
+    own = joblib.hash(call)
+    path = Path(checkpoint_dir).expanduser() / f"{own}.safetensors"
     try:
         about, tensors = load_tensors(path, FORMAT, "value")
-        return tensors["value"].item(), about["converged"]
     except FileNotFoundError:
         value, converged = _solved(*call)
-    stored = {"value": torch.tensor(value, dtype=torch.float64)}
-    save_tensors(path, FORMAT, {"converged": converged}, stored, "value")
-    return value, converged
+        stored = {"value": torch.tensor(value, dtype=torch.float64)}
+        save_tensors(path, FORMAT, {"call": own, "converged": converged}, stored, "value")
+        return value, converged
+    if about.get("call") != own:
+        raise ValueError(
+            f"value {path} is of another loss, sampler, size or seed than its name says; delete it"
+        )
+    return tensors["value"].item(), about["converged"]
 
 
 def _solved(

@@ -9,6 +9,7 @@ from torch import Tensor
 from privgan.mechanisms import Laplace, LinearMap, Mechanism, Product, Sampled, Window
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.categorical import Categorical
+from privgan.mechanisms.direction import Sphere
 
 CORNERS = 64  # of a box, and as many records of a ball
 LINE = 65  # records along a domain of one dimension
@@ -52,6 +53,12 @@ def independent_parts(mechanism: Mechanism) -> list[tuple[Mechanism, slice, slic
     ]
 
 
+def reports_directions(mechanism: Mechanism) -> bool:
+    """Whether reports are unit vectors."""
+    domain = mechanism.features if isinstance(mechanism, LinearMap) else mechanism.bounds
+    return isinstance(domain, Sphere)
+
+
 def _within(outer: slice, inner: slice) -> slice:
     """The columns of a block that a slice of its own columns means."""
     if inner.start is None:
@@ -60,12 +67,16 @@ def _within(outer: slice, inner: slice) -> slice:
 
 
 def _of(bounds: Bounds, mechanism: Mechanism) -> Tensor:
+    if isinstance(bounds, Sphere):  # there is nothing at its centre
+        return _sphere(Ball(1.0, bounds.dim), diagonal_first=False)
     if isinstance(bounds, Box):
         edge = _corners(bounds)
     elif isinstance(bounds, Ball):
         edge = _sphere(bounds, diagonal_first=isinstance(mechanism, Laplace))
     else:
-        raise ValueError(f"the extreme records of {bounds!r} are not known; use a Box or a Ball")
+        raise ValueError(
+            f"the extreme records of {bounds!r} are not known; use a Box, a Ball or a Sphere"
+        )
     centre = torch.tensor([bounds.center], dtype=torch.float64)
     return torch.cat([edge[:2], centre, edge[2:]])
 

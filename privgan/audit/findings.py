@@ -16,9 +16,11 @@ from torch import Tensor
 from privgan import checks
 from privgan.audit.attack import certified, draw, epsilon_figure, likelihood_ratios, mu_figure
 from privgan.audit.experiments import Experiment, experiments, together
-from privgan.audit.extremes import extreme_records, independent_parts
+from privgan.audit.extremes import extreme_records, independent_parts, reports_directions
 from privgan.audit.goodness import (
+    bonferroni,
     count_p_value,
+    direction_p_value,
     line_p_value,
     sampled_p_values,
     survives_extreme_uniforms,
@@ -33,6 +35,7 @@ CONFIDENCE = 1 - SIGNIFICANCE  # of each certified lower bound
 # For each record, reports held against the density: along lines, which takes a while, and counted.
 FIT_REPORTS, COUNTED = 2000, 20_000
 FIT_NUMBERS, FEWEST = 2**17, 160  # numbers in reports along lines, of which wide ones are fewer
+DIRECTIONS = 500  # reports held against the density on great circles
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -104,7 +107,8 @@ def audit(
     two records as far apart as any, by ``reports`` reports of each, certified; and the same attack
     read in Gaussian terms, which is sharper there. The same ``seed`` repeats it.
 
-    Raises ValueError where the mechanism's domain is not known.
+    Raises ValueError where the mechanism's domain is not known, and for Gaussian noise without a
+    delta, for it has no epsilon then.
     """
     checks.instance("mechanism", mechanism, Mechanism)
     epsilon = checks.positive("epsilon", epsilon)
@@ -114,6 +118,11 @@ def audit(
     parts = independent_parts(mechanism)
     normal = [part for part, _, _ in parts if part.budget().mu > 0.0]
     others = [(k, part) for k, (part, _, _) in enumerate(parts) if part not in normal]
+    if normal and delta == 0.0:
+        raise ValueError(
+            f"{normal[0]!r} has no pure epsilon: its reports may tell as much as you like; give "
+            "delta in (0, 1), say 1e-5"
+        )
     known: list[tuple[Experiment, int]] = []
     for _, part in others:
         first, second = extreme_records(part)[:2]
@@ -125,8 +134,7 @@ def audit(
     elif delta == 0.0:
         ranges = [_log_range(part, seed, f"range, part {k}") for k, part in others]
         told = sum(experiment.largest * times for experiment, times in known)
-        # Gaussian noise has reports that tell as much as you like.
-        findings.append(_oscillation(math.inf if normal else max(sum(ranges), told), epsilon))
+        findings.append(_oscillation(max(sum(ranges), told), epsilon))
     findings.append(_fit(mechanism, records[:3], seed))
     scores = likelihood_ratios(mechanism, records[0], records[1], reports, seed)
     findings.append(_attack(scores, epsilon, delta))
@@ -164,12 +172,9 @@ def _log_range(mechanism: Mechanism, seed: int, purpose: str) -> float:
     centres = mechanism.forward(records)
     if centres.shape[1] == drawn.shape[1] and not isinstance(mechanism, Sampled):
         reports.append(centres)
-    largest = 0.0
-    for y in reports:
-        log = mechanism.log_density(records, y)
-        log = log[:, log.amax(0) > -torch.inf]  # the others never come
-        largest = max(largest, float((log.amax(0) - log.amin(0)).max()))
-    return largest
+    log = torch.cat([mechanism.log_density(records, y) for y in reports], 1)
+    log = log[:, log.amax(0) != -torch.inf]  # the others never come; NaN is to be seen
+    return float((log.amax(0) - log.amin(0)).max())
 
 
 def _oscillation(found: float, epsilon: float) -> Finding:
@@ -213,8 +218,10 @@ def _hockey_stick(
 def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
     """The least p-value over a few records and parts, times their number (Bonferroni)."""
     numbers = torch.ones(mechanism.report_dim(records.shape[1]), dtype=torch.bool)
-    categories = [p for p in independent_parts(mechanism) if isinstance(p[0], Categorical)]
-    for _, _, reports in categories:
+    parts = independent_parts(mechanism)
+    categories = [p for p in parts if isinstance(p[0], Categorical)]
+    directions = [p for p in parts if reports_directions(p[0])]
+    for _, _, reports in categories + directions:
         numbers[reports] = False
     p = []
     lines = max(FEWEST, min(FIT_REPORTS, FIT_NUMBERS // len(numbers)))
@@ -227,8 +234,9 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
             p.append(line_p_value(mechanism, x, y[:lines], numbers))
+        p += [direction_p_value(part, x[c], y[:DIRECTIONS, r]) for part, c, r in directions]
         p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
-    found = min(1.0, len(p) * min(p))
+    found = bonferroni(p)
     return Finding(
         "goodness of fit",
         found >= SIGNIFICANCE,

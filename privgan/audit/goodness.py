@@ -5,7 +5,7 @@ from another law breaks promise and recovery at once.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,15 +53,44 @@ def line_p_value(
         return 0.0
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
     rng = np.random.default_rng(len(y))
-    smallest = 1.0
+    p = []
     for k, family in enumerate(FAMILIES):
         part = blocks[k :: len(FAMILIES)]
         lines = np.stack([family(rng, moving.shape[1]) for _ in part])
         directions = torch.zeros_like(part)
         directions[:, :, numbers] = torch.as_tensor(lines).reshape(len(part), 2, -1)
         rank = _ranks(mechanism, x, part, directions, spread)
-        smallest = min(smallest, float(stats.kstest(rank, "uniform").pvalue))
-    return min(1.0, len(FAMILIES) * smallest)
+        p.append(float(stats.kstest(rank, "uniform").pvalue))
+    return bonferroni(p)
+
+
+def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
+    """p-value of reports ``y`` (n, d) of one record ``x``, where these are unit vectors.
+
+    On a great circle through a report, in any direction, the report's place has the density
+    restricted to it; on that which leads there from the record, this times sin^(d - 2) of the
+    angle between them. Either place's distribution function is uniform.
+    """
+    from scipy import stats  # a second and a half to import
+
+    if not y.isfinite().all() or len(y) > len(y.unique(dim=0)):
+        return 0.0
+    d, centre = y.shape[1], mechanism.forward(x[None])
+    rng = torch.Generator().manual_seed(len(y))
+    across = torch.randn(y.shape, dtype=y.dtype, generator=rng)
+    across = across - (across * y).sum(1, keepdim=True) * y
+    outward = y - (y @ centre.T) * centre
+    here = torch.arccos((y @ centre.T).clamp(-1.0, 1.0))  # (n, 1)
+    seam = 2 * math.pi * torch.rand(here.shape, dtype=y.dtype, generator=rng)  # where it is cut
+    p: list[float] = []
+    zero, half = torch.zeros_like(here), torch.full_like(here, math.pi)
+    for origin, way, at, low, high, power in (
+        (y, across, zero, -seam, 2 * math.pi - seam, 0),
+        (centre.expand_as(y), outward, here, zero, half, d - 2),
+    ):
+        rank = _circle_ranks(mechanism, x, torch.stack([origin, way]), at, low, high, power)
+        p.append(float(stats.kstest(rank, "uniform").pvalue))
+    return bonferroni(p)
 
 
 def count_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
@@ -107,7 +136,15 @@ def _counted(y: Tensor, log_chance: Callable[[Tensor], Tensor]) -> float:
     frequencies = float(stats.chi2.sf(chi_square, len(observed) - 1))
     agree = int((y[0:-1:2] == y[1::2]).all(1).sum())
     neighbours = stats.binomtest(agree, len(y) // 2, min(1.0, float((chance**2).sum())))
-    return min(1.0, 2.0 * min(frequencies, float(neighbours.pvalue)))
+    return bonferroni([frequencies, float(neighbours.pvalue)])
+
+
+def bonferroni(p: Sequence[float]) -> float:
+    """One p-value from several: the least, times their number; 0 if any is no number.
+
+    A density that is NaN gives such a one, and Python's ``min`` would pass over it.
+    """
+    return min(1.0, len(p) * float(np.nan_to_num(np.min(p), nan=0.0)))
 
 
 def survives_extreme_uniforms(mechanism: Mechanism, x: Tensor) -> bool:
@@ -200,6 +237,36 @@ def _ranks(
         density = (log - log.amax(1, keepdim=True)).exp()
         mass = (density[:, 1:] + density[:, :-1]) / 2 * t.diff()
         ranks.append(mass[:, :STEPS].sum(1) / mass.sum(1))
+    return torch.cat(ranks).numpy()
+
+
+def _circle_ranks(
+    mechanism: Mechanism,
+    x: Tensor,
+    frames: Tensor,
+    at: Tensor,
+    low: Tensor,
+    high: Tensor,
+    power: int,
+) -> np.ndarray:
+    """The distribution function at the angles ``at`` (n, 1) of great circles, cut to (low, high).
+
+    frames: an origin and a way at right angles to it for each, (2, n, d).
+    """
+    even = torch.linspace(0.0, 1.0, 2 * STEPS + 1, dtype=at.dtype)
+    near = (SPREAD * even).sinh() / math.sinh(SPREAD)  # the rim of a small cap is near
+    steps = torch.cat([even, near[1:-1]]).sort().values
+    ranks, size = [], max(1, ENTRIES // (2 * len(steps) * frames.shape[2]))
+    parts = (part.split(size) for part in (*frames, at, low, high))
+    for origin, way, middle, first, last in zip(*parts, strict=True):
+        way = torch.nn.functional.normalize(way, dim=1)
+        left, right = (first - middle) * steps.flip(0), (last - middle) * steps[1:]
+        angle = middle + torch.cat([left, right], 1)
+        points = angle.cos()[:, :, None] * origin[:, None] + angle.sin()[:, :, None] * way[:, None]
+        log = mechanism.log_density(x[None], points.flatten(0, 1)).reshape(angle.shape)
+        density = (log - log.amax(1, keepdim=True)).exp() * angle.sin().abs() ** power
+        mass = (density[:, 1:] + density[:, :-1]) / 2 * angle.diff()
+        ranks.append(mass[:, : len(steps) - 1].sum(1) / mass.sum(1))
     return torch.cat(ranks).numpy()
 
 

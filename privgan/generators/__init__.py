@@ -2,8 +2,9 @@
 
 from privgan.generators.atoms import Atoms
 from privgan.generators.base import Generator
+from privgan.generators.classified import Classified
 from privgan.generators.images import ConvDecoder, Labelled
 from privgan.generators.networks import MLP, Linear
 from privgan.generators.saved import load
 
-__all__ = ["MLP", "Atoms", "ConvDecoder", "Generator", "Labelled", "Linear", "load"]
+__all__ = ["MLP", "Atoms", "Classified", "ConvDecoder", "Generator", "Labelled", "Linear", "load"]

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Generator, invert
+from privgan.generators.base import Generator
+from privgan.generators.latents import invert
+from privgan.streams import sent
 from privgan.surroundings import usual
 
 
@@ -43,7 +45,7 @@ class Atoms(Generator):
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
         """Uniform on [0, 1), (n, 1)."""
         z = torch.rand((n, 1), dtype=torch.float64, generator=generator)
-        return z.to(self.points.device)
+        return sent(z, self.points.device)
 
     def forward(self, z: Tensor) -> Tensor:
         """The atom whose share of [0, 1) a latent falls in."""

@@ -17,8 +17,9 @@ from torch.quasirandom import SobolEngine
 
 from privgan import checks
 from privgan.files import save_tensors
+from privgan.generators.latents import NormalMixture
 from privgan.plain import Plain, to_plain
-from privgan.streams import ambient, stream
+from privgan.streams import ambient, sent, stream
 from privgan.surroundings import usual
 
 # Samples are drawn in slices of this many rows, so that a large request stays in cache.
@@ -40,10 +41,24 @@ class Generator(nn.Module):
 
     latent_dim: int
     out_dim: int
+    classes: int = 0  # how many of the last latents are the one-hot row of a class
+    side: int | None = None  # of the square images in the first columns, where there are any
+    law: NormalMixture | None  # of the latents, where a training found a better one than normal
     about: Mapping[str, Any]  # what made it, where a file said so
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.law = None
+
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
-        """Standard normal latents (n, latent_dim), drawn with a CPU ``generator``.
+        """Latents (n, latent_dim), from their `law`, drawn with a CPU ``generator``."""
+        z = self.normals(n, generator, even=even)
+        if self.law is None:
+            return z
+        return self.law.draw(z, generator, torch.zeros(n, dtype=torch.long))
+
+    def normals(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
+        """Standard normal numbers (n, latent_dim), drawn with a CPU ``generator``.
 
         even: each is normal, but together they are a Sobol set with its binary digits flipped at
         random, which a mean over the batch misses the law's by far less than it would by with
@@ -54,10 +69,10 @@ class Generator(nn.Module):
         if even and self.latent_dim <= SobolEngine.MAXDIM:
             digits = _sobol(n, self.latent_dim, like.device)
             shift = torch.randint(2**BITS, (self.latent_dim,), generator=generator)
-            u = (digits ^ shift.to(like.device)).double().add_(0.5).mul_(2.0**-BITS)
+            u = (digits ^ sent(shift, like.device)).double().add_(0.5).mul_(2.0**-BITS)
             return torch.special.ndtri(u).to(like.dtype)
         z = torch.randn((n, self.latent_dim), dtype=like.dtype, generator=generator)
-        return z.to(like.device)
+        return sent(z, like.device)
 
     def batch(
         self, n: int, generator: torch.Generator, *, even: bool = False
@@ -71,6 +86,10 @@ class Generator(nn.Module):
         `fit` calls it once, with what the reports say. Nothing happens here, nor to a generator
         that has already been trained: see `Units`.
         """
+
+    def log_prior(self) -> Tensor:
+        """Log-probabilities of the classes, (classes,)."""
+        return torch.zeros(self.classes)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Records, given what ``forward`` made of latents: here the same, elsewhere categories."""
@@ -122,6 +141,12 @@ class Generator(nn.Module):
             checks.instance("about", about, Mapping)
         said = {"generator": plain, "about": dict(about or {})}
         save_tensors(place, FORMAT, said, weights | arguments, "generator")
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        parts = [f"{prefix}law.{name}" for name in ("weights", "means", "factors")]
+        known = all(part in state for part in parts)
+        self.law = NormalMixture(*(state[part] for part in parts)) if known else None
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 def as_device(name: str, value: Any) -> torch.device:
@@ -230,13 +255,6 @@ def _setting(value: Any) -> Plain:
     except (TypeError, ValueError):
         named = value if hasattr(value, "__qualname__") else type(value)
         return f"{named.__module__}.{named.__qualname__}"
-
-
-def invert(p: Tensor, u: Tensor) -> Tensor:
-    """The first index at which the running sum of probabilities exceeds ``u``."""
-    total = p.cumsum(-1)
-    index = torch.searchsorted(total, u * total[..., -1:], right=True)
-    return index.clamp_max(p.shape[-1] - 1)
 
 
 @contextmanager

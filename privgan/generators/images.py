@@ -12,12 +12,12 @@ from privgan.generators.base import (
     Units,
     as_device,
     in_mode,
-    invert,
     limits,
     output,
     seeded,
 )
-from privgan.streams import stream
+from privgan.generators.latents import invert
+from privgan.streams import sent, stream
 from privgan.surroundings import usual
 
 
@@ -99,6 +99,7 @@ class Labelled(Generator):
         self.decoder, self.k = decoder, checks.positive_int("k", k)
         k = self.k
         self.latent_dim, self.out_dim = decoder.latent_dim, decoder.out_dim + k
+        self.classes, self.side = k, decoder.side
         if decoder.latent_dim <= k:
             raise ValueError(
                 f"the decoder has {decoder.latent_dim} latents, {k} of which are the class; "
@@ -114,12 +115,20 @@ class Labelled(Generator):
         self.register_buffer("prior", p.clone())
 
     def latent(self, n: int, generator: torch.Generator, *, even: bool = False) -> Tensor:
-        z = self.decoder.latent(n, generator, even=even)
+        normals = self.decoder.latent(n, generator, even=even)[:, : -self.k]
         u = torch.rand((1,), dtype=torch.float64, generator=generator)
-        u = (torch.arange(n) + u).div_(n).to(z.device)  # evenly spaced: exact frequencies
-        label = invert(self.prior.double(), u)[torch.randperm(n, generator=generator)]
-        z[:, -self.k :] = torch.eye(self.k, dtype=z.dtype, device=z.device)[label]
-        return z
+        u = sent((torch.arange(n) + u).div_(n), normals.device)  # evenly spaced: exact frequencies
+        order = sent(torch.randperm(n, generator=generator), normals.device)
+        label = invert(self.prior.double(), u)[order]
+        return self._of(label, normals, generator)
+
+    def _of(self, label: Tensor, normals: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of the classes ``label`` (n,), from standard normals."""
+        u = normals if self.law is None else self.law.draw(normals, generator, label)
+        return torch.cat([u, nn.functional.one_hot(label, self.k).to(u)], 1)
+
+    def log_prior(self) -> Tensor:
+        return self.prior.log()
 
     def forward(self, z: Tensor) -> Tensor:
         x, label = self.decoder(z), z[:, -self.k :]
@@ -142,10 +151,12 @@ class Labelled(Generator):
     ) -> Tensor:
         """``n`` records (n, decoder.out_dim) of one class, without its columns; as `sample`."""
         generator, where = stream(seed, "sample"), as_device("device", device)
-        z = self.latent(checks.rows("n", n, self.latent_dim + self.out_dim), generator)
+        normals = self.decoder.latent(
+            checks.rows("n", n, self.latent_dim + self.out_dim), generator
+        )[:, : -self.k]
         if not 0 <= checks.integer("label", label) < self.k:
             raise ValueError(f"label must be 0 to {self.k - 1}, got {label}")
-        z[:, -self.k :] = nn.functional.one_hot(torch.tensor(label), self.k).to(z)
+        z = self._of(torch.full((n,), int(label), device=normals.device), normals, generator)
         return self.decoder.draw(self.decode(z), generator).to(where)
 
     @usual(grad=False)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from privgan import checks
-from privgan.generators.base import Bounded, Generator, Units, invert, limits, output, seeded
+from privgan.generators.base import Bounded, Generator, Units, limits, output, seeded
+from privgan.generators.latents import invert
+from privgan.streams import sent
 
 
 class Linear(Generator):
@@ -155,6 +157,6 @@ def _replaced(x: Tensor, blocks: list[tuple[slice, Tensor]]) -> Tensor:
 
 def _one_of(p: Tensor, generator: torch.Generator) -> Tensor:
     """One-hot rows drawn from rows of probabilities."""
-    u = torch.rand((len(p), 1), dtype=torch.float64, generator=generator).to(p.device)
-    category = invert(p.double(), u).squeeze(1)
+    u = torch.rand((len(p), 1), dtype=torch.float64, generator=generator)
+    category = invert(p.double(), sent(u, p.device)).squeeze(1)
     return nn.functional.one_hot(category, p.shape[1]).to(p.dtype)

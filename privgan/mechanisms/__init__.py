@@ -6,6 +6,7 @@ from privgan.mechanisms.blocks import Blocks
 from privgan.mechanisms.bounds import Ball, Bounds, Box
 from privgan.mechanisms.budget import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
 from privgan.mechanisms.categorical import RandomizedResponse, UnaryEncoding, one_hot
+from privgan.mechanisms.direction import PrivUnit, Sphere
 from privgan.mechanisms.hashing import LocalHashing
 from privgan.mechanisms.interval import Piecewise, SquareWave
 from privgan.mechanisms.linear import LinearMap, low_frequencies
@@ -26,9 +27,11 @@ __all__ = [
     "LocalHashing",
     "Mechanism",
     "Piecewise",
+    "PrivUnit",
     "Product",
     "RandomizedResponse",
     "Sampled",
+    "Sphere",
     "SquareWave",
     "SubsetSelection",
     "UnaryEncoding",

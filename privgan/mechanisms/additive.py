@@ -14,12 +14,13 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, calibration, check_bounds, sensitivity_of
-from privgan.mechanisms.bounds import Bounds
+from privgan.mechanisms.bounds import SMALLEST, Bounds
 from privgan.mechanisms.budget import Budget, gaussian_mu
 from privgan.mechanisms.location import winsorised
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
 from privgan.streams import stream
 
+RARE = 1e6  # no noise is as many scales large
 DRAWS = 4096  # of the noise, to know its spread by
 LEAST = 0.04  # of the reports' variance is the records', however much of it noise explains
 
@@ -45,8 +46,28 @@ class Additive(Mechanism):
             return None
         return self._budget(max(self.bounds.widths))
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        return y
+
+    def second_moment(self, d: int) -> tuple[float, float]:
+        return 1.0, self._variance(d)
+
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        self._check_held(x.dtype)
         return x + self._noise(x.shape, x.dtype, generator).to(x.device)
+
+    def _check_pair(self, x: Tensor, y: Tensor) -> None:
+        super()._check_pair(x, y)
+        self._check_held(x.dtype)
+
+    def _check_held(self, dtype: torch.dtype) -> None:
+        """Raise ValueError where numbers of ``dtype`` do not hold the noise, or its density."""
+        if not torch.finfo(dtype).tiny <= self.reg <= torch.finfo(dtype).max / RARE:
+            name = str(dtype).removeprefix("torch.")
+            raise ValueError(
+                f"{name} does not hold the noise of {self!r}; pass float64, or change the units of "
+                "the records"
+            )
 
     def _location(self, reports: Tensor) -> tuple[Tensor, Tensor]:
         """The reports' own, with the noise's variance taken off, and within the bounds."""
@@ -63,6 +84,10 @@ class Additive(Mechanism):
     @abstractmethod
     def _budget(self, distance: float) -> Budget:
         """What a report reveals between two records this far apart."""
+
+    @abstractmethod
+    def _variance(self, d: int) -> float:
+        """Of the noise on each of ``d`` columns."""
 
     @abstractmethod
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -88,11 +113,7 @@ class Gaussian(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         sigma = checks.positive("sigma", self.sigma)
-        if not 0.0 < 2.0 * sigma * sigma < math.inf:
-            raise ValueError(
-                f"sigma is {sigma:.4g}, and float64 does not hold its square; change the units of "
-                "the records"
-            )
+        _check_size("sigma", sigma, 2.0 * sigma * sigma)
         vars(self).update(
             sigma=sigma,
             cost=SquaredL2(),
@@ -118,7 +139,10 @@ class Gaussian(Additive):
         return cls(_scale(distance, gaussian_mu(epsilon, delta), epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
-        return Budget(mu=distance / self.sigma)
+        return Budget(mu=_ratio(distance, self.sigma))
+
+    def _variance(self, d: int) -> float:
+        return self.sigma**2
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         return self.sigma * torch.randn(shape, dtype=dtype, generator=generator)
@@ -143,6 +167,7 @@ class Laplace(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         scale = checks.positive("scale", self.scale)
+        _check_size("scale", scale, 2.0 * scale)
         noise = f"Laplace, scale {scale:.4g} on every coordinate"
         vars(self).update(scale=scale, cost=L1(), reg=scale, noise=noise)
 
@@ -158,7 +183,10 @@ class Laplace(Additive):
         return cls(_pure_scale(distance, epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
-        return Budget(pure=distance / self.scale)
+        return Budget(pure=_ratio(distance, self.scale))
+
+    def _variance(self, d: int) -> float:
+        return 2.0 * self.scale**2
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         # An exponential magnitude with a fair sign. Inverting the distribution function at a
@@ -191,6 +219,7 @@ class EuclideanLaplace(Additive):
     def __post_init__(self) -> None:
         super().__post_init__()
         scale = checks.positive("scale", self.scale)
+        _check_size("scale", scale, 2.0 * scale)
         noise = (
             f"in a random direction, to a Gamma(d) distance of scale {scale:.4g}; "
             f"{1 / scale:.4g} nats for every unit of distance between two records"
@@ -210,7 +239,10 @@ class EuclideanLaplace(Additive):
         return cls(_pure_scale(distance, epsilon), bounds=bounds)
 
     def _budget(self, distance: float) -> Budget:
-        return Budget(pure=distance / self.scale)
+        return Budget(pure=_ratio(distance, self.scale))
+
+    def _variance(self, d: int) -> float:
+        return (d + 1) * self.scale**2  # E r^2 / d of a radius r with the law Gamma(d, scale)
 
     def _noise(self, shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         # Gamma(d, 1) is a sum of d exponentials; the direction is a normal vector's.
@@ -224,6 +256,26 @@ class EuclideanLaplace(Additive):
         d = y.shape[1]
         log_area = math.log(2.0) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
         return -(log_area + math.lgamma(d) + d * math.log(self.scale))
+
+
+def _check_size(name: str, value: float, formed: float) -> None:
+    """Raise ValueError for noise so small or so large that what is ``formed`` of it fails."""
+    if not SMALLEST <= formed < math.inf:
+        raise ValueError(
+            f"{name} is {value:.4g}, and float64 does not hold the budget and the density of such "
+            "noise; change the units of the records"
+        )
+
+
+def _ratio(distance: float, scale: float) -> float:
+    """distance / scale, and never 0; ValueError where it overflows."""
+    ratio = distance / scale
+    if ratio == math.inf:
+        raise ValueError(
+            f"noise of scale {scale:.4g} hides nothing of records {distance:.4g} apart: float64 "
+            "does not hold their epsilon; add more noise"
+        )
+    return max(ratio, math.ulp(0.0))
 
 
 def _pure_scale(distance: float, epsilon: float) -> float:

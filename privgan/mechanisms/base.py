@@ -100,6 +100,33 @@ class Mechanism(Value, ABC):
         self._check_pair(x, y)
         return self.cost.matrix(x, y) / -self.reg + self._log_normaliser(y)
 
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+        """``log k(y_i | x_i)`` in nats, (n,), of report i for record i alone; as `log_density`."""
+        x, y = checks.as_records("x", x), checks.as_records("y", y)
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} rows and y has {len(y)}; a record needs its report")
+        x = self.forward(x)
+        self._check_pair(x, y)
+        return self.cost.paired(x, y) / -self.reg + self._log_normaliser(y)
+
+    def evidence(self, y: Tensor, columns: slice) -> Tensor:
+        """What reports ``y`` (m, d') say by themselves of a category in these ``columns``, (m, k).
+
+        Log-likelihoods of every category, up to a term in y; 0 where they are not reported apart.
+        """
+        return y.new_zeros((len(y), columns.stop - columns.start))
+
+    def unbiased(self, y: Tensor) -> Tensor:
+        """Rows (m, k) whose mean, given a record, is the row that `forward` makes of it.
+
+        Their means and `second_moment` are all that `closed_form` needs of a mechanism.
+        """
+        raise TypeError(f"{self!r} has no unbiased reports in closed form")
+
+    def second_moment(self, d: int) -> tuple[float, float]:
+        """a and b of E[u u' | x] = a x x' + b I, for `unbiased` rows u of records in d columns."""
+        raise TypeError(f"the noise of {self!r} is not alike in all directions")
+
     def epsilon(self, delta: float = 0.0, sensitivity: float | None = None) -> float:
         """The budget, in nats, that one report spends on a whole record, at ``delta``.
 

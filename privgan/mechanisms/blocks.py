@@ -42,6 +42,13 @@ class BlocksCost(ByColumns):
             order.append(rows)
         return torch.cat(found, 1)[:, torch.cat(order).argsort()]
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        found, order = [], []
+        for rows, (s, cost, reg) in by_number(y, self.blocks):
+            found.append(cost.paired(x[rows][:, s], y[rows][:, s]) / reg)
+            order.append(rows)
+        return torch.cat(found)[torch.cat(order).argsort()]
+
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         total = torch.zeros_like(x)
         for rows, (s, cost, reg) in by_number(y, self.blocks):

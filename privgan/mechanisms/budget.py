@@ -90,7 +90,8 @@ class Budget:
         for name in ("pure", "mu"):
             value = checks.number(name, getattr(self, name))
             if not 0.0 <= value < math.inf:
-                raise ValueError(f"{name} must be at least 0 and finite, got {value!r}")
+                cure = "; add more noise, or ask for fewer reports" if value == math.inf else ""
+                raise ValueError(f"{name} must be at least 0 and finite, got {value!r}{cure}")
             object.__setattr__(self, name, value)
 
     def __add__(self, other: "Budget") -> "Budget":
@@ -135,7 +136,7 @@ class Budget:
 def _log_delta(epsilon: float, mu: float) -> float:
     """log delta(epsilon), -inf where it underflows even so."""
     s, t = mu / 2 - epsilon / mu, mu / 2 + epsilon / mu
-    if s > 10.0:  # delta is near 1, and R(-s) would overflow
+    if s > 1.0:  # delta is near 1: what it lacks keeps its digits, and R(-s) would overflow
         return math.log1p(-_phi(s) * (_mills(s) + _mills(t)))
     if mu > 1e-3:
         difference = _mills(-s) - _mills(t)
@@ -145,7 +146,8 @@ def _log_delta(epsilon: float, mu: float) -> float:
         second = _mills(z) + z * first
         third = 2 * first + z * second
         difference = -mu * (first + mu * mu / 24 * third)
-    return math.log(_phi(0.0) * difference) - s * s / 2 if difference > 0 else -math.inf
+    # A product of the two could underflow.
+    return math.log(_phi(0.0)) + math.log(difference) - s * s / 2 if difference > 0 else -math.inf
 
 
 def _phi(z: float) -> float:

@@ -50,6 +50,9 @@ class CategoryCost(Cost):
         check_points(x, y)
         return -self._likelihood(x, y).log()
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return -(self.miss + (self.hit - self.miss) * (x * y).sum(1)).log()
+
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         with full_precision():
             return (plan / self._likelihood(x, y)) @ y * (self.miss - self.hit)

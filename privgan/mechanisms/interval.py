@@ -20,7 +20,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
-from privgan.mechanisms.bounds import Box
+from privgan.mechanisms.bounds import LARGEST, SMALLEST, Box
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens
 from privgan.sinkhorn import Cost
@@ -98,7 +98,13 @@ class Band(Mechanism):
     def __post_init__(self) -> None:
         epsilon = checks.positive("coordinate_epsilon", self.coordinate_epsilon)
         _check_box(self.bounds)
-        stretch, half, reach = self._shape(epsilon)
+        shape = self._shape(epsilon) if epsilon >= SMALLEST else (math.inf,) * 3
+        stretch, half, reach = shape
+        if not reach * max(self.bounds.widths) <= LARGEST:
+            raise ValueError(
+                f"coordinate_epsilon is {epsilon:.4g}, and float64 does not hold its reports; "
+                "raise epsilon, or change the units of the records"
+            )
         beside = math.exp(-epsilon) * (reach - half)
         miss = beside / (half + beside) if half else 0.0
         vars(self).update(
@@ -120,6 +126,7 @@ class Band(Mechanism):
         """The channel that is epsilon-private for the whole record: epsilon / d a coordinate."""
         _check_box(bounds)
         each = checks.positive("epsilon", epsilon) / bounds.dim
+        checks.positive("epsilon over the number of columns", each)
         if each * bounds.dim > epsilon:
             each = math.nextafter(each, 0.0)
         return cls(each, bounds=bounds)
@@ -143,7 +150,7 @@ class Band(Mechanism):
             zip(self.bounds.center, self.bounds.widths, strict=True)
         ):
             half, furthest = self.half * width / 2, abs(center) + self.reach * width / 2
-            if half < STEPS * spacing * furthest:
+            if not half >= STEPS * spacing * furthest:
                 name = str(dtype).removeprefix("torch.")
                 cure = "lower epsilon" + (", or pass float64" if dtype == torch.float32 else "")
                 raise ValueError(
@@ -162,15 +169,17 @@ class Band(Mechanism):
         inner = middle + self.half * (2 * uniform() - 1)
         # Outside: uniform on what is left of [-reach, reach], jumping over the band.
         outer = 2 * (self.reach - self.half) * uniform() - self.reach
-        outer = outer + 2 * self.half * (outer >= middle - self.half)
+        # A number times a mask would be float32.
+        outer = torch.where(outer >= middle - self.half, outer + 2 * self.half, outer)
         drawn = torch.where(beside.to(x.device), outer, inner).clamp(-self.reach, self.reach)
         return from_unit(drawn, self.bounds).to(x.dtype)
 
     def _log_normaliser(self, y: Tensor) -> Tensor:
         band_density = math.log1p(-self.miss) - math.log(2 * self.half)
         volume = sum(math.log(width / 2) for width in self.bounds.widths)
-        reach = torch.full((self.bounds.dim,), self.reach * (1 + EDGE), dtype=torch.float64)
-        low, high = (from_unit(end.to(y.device), self.bounds).to(y) for end in (-reach, reach))
+        end = self.reach * (1 + EDGE)
+        reach = torch.full((self.bounds.dim,), end, dtype=torch.float64, device=y.device)
+        low, high = (from_unit(end, self.bounds).to(y) for end in (-reach, reach))
         possible = ((y >= low) & (y <= high)).all(1)
         constant = y.new_full((len(y),), self.bounds.dim * band_density - volume)
         return torch.where(possible, constant, -math.inf)

@@ -77,6 +77,12 @@ class LinearMap(Mechanism):
             features = x @ self.placed("matrix", x).T
         return self.mechanism.forward(self.features._clip(features))
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        return self.mechanism.unbiased(y)
+
+    def second_moment(self, d: int) -> tuple[float, float]:
+        return self.mechanism.second_moment(d)
+
     def heated(self, times: float) -> tuple[Cost, float]:
         return self.mechanism.heated(times)
 

@@ -23,6 +23,10 @@ class BlockCost(ByColumns):
         parts = (cost.matrix(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
         return sum(parts, x.new_zeros(()))
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        parts = (cost.paired(x[:, s], y[:, s]) / reg for s, cost, reg in self.blocks)
+        return sum(parts, x.new_zeros(()))
+
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         """The blocks' own reduced costs: a wide block's may be much smaller than its cost."""
         total = storage.zero_()
@@ -110,9 +114,20 @@ class Product(Mechanism):
         self._check_dim(x)
         return torch.cat([mechanism.forward(x[:, s]) for s, mechanism in self.blocks], 1)
 
+    def unbiased(self, y: Tensor) -> Tensor:
+        pairs = zip(self.reports, self.blocks, strict=True)
+        return torch.cat([m.unbiased(y[:, reports]) for reports, (_, m) in pairs], 1)
+
     def heated(self, times: float) -> tuple[Cost, float]:
         pairs = zip(self.reports, self.blocks, strict=True)
         return BlockCost([(reports, *m.heated(times)) for reports, (_, m) in pairs]), 1.0
+
+    def evidence(self, y: Tensor, columns: slice) -> Tensor:
+        for reports, (own, mechanism) in zip(self.reports, self.blocks, strict=True):
+            if own == columns:
+                answers = torch.eye(columns.stop - columns.start, dtype=y.dtype, device=y.device)
+                return mechanism.cost.matrix(answers, y[:, reports]).T / -mechanism.reg
+        return super().evidence(y, columns)
 
     def report_dim(self, d: int) -> int:
         return int(self.reports[-1].stop)

@@ -66,7 +66,7 @@ class DenseHalfSteps:
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
-        return search(self, psi, tol, max_iter)
+        return search(self, psi, tol, max_iter, look)
 
     def spread(self) -> float:
         """How far costs differ, over reg."""
@@ -78,13 +78,15 @@ class DenseHalfSteps:
         self.formed = False
         return DenseHalfSteps(self.cost, self.reg * times, self.a, self.b, self.passes.kernel)
 
-    def start(self) -> Tensor:
+    def start(self, look: bool = True) -> Tensor:
         """-log sum_i a_i exp(-C_ij / reg), (m,)."""
         self.phi0 = torch.zeros_like(self.a)
         self.psi0 = self.cost.amin(0).double().mul_(self.scale)
         self.faint, self.formed = FAINT, True
-        sums = self.passes.form(self.phi0, self.psi0)
-        return -self._repaired(sums.log() - self.psi0, self.phi0, torch.zeros_like(self.b))
+        log_sums = self.passes.form(self.phi0, self.psi0).log() - self.psi0
+        if look:
+            log_sums = self._repaired(log_sums, self.phi0, torch.zeros_like(self.b))
+        return -log_sums
 
     def _absorb(self, psi: Tensor) -> None:
         self.psi0 = psi + self.log_b
@@ -113,8 +115,8 @@ class DenseHalfSteps:
 
     def plan(self, solution: Solution) -> Tensor:
         """The plan of a solution, (n, m), written over the kernel."""
-        psi = solution.psi + self.log_b
-        if not self.formed or _drift(psi, self.psi0)[0].abs().max() > DRIFT:
+        psi, look = solution.psi + self.log_b, not isinstance(solution.error, Tensor)
+        if not self.formed or (look and _drift(psi, self.psi0)[0].abs().max() > DRIFT):
             self._absorb(solution.psi)
         drift, shift = _drift(psi, self.psi0)
         rows = self.a * (solution.phi - self.phi0 + shift).exp()

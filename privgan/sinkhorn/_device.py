@@ -182,11 +182,25 @@ def _weights(gram: Tensor, count: Tensor) -> Tensor:
 
 
 def iterate(
-    half_steps: DeviceHalfSteps, psi: Tensor, a: Tensor, b: Tensor, tol: float, max_iter: int
+    half_steps: DeviceHalfSteps,
+    psi: Tensor,
+    a: Tensor,
+    b: Tensor,
+    tol: float,
+    max_iter: int,
+    look: bool = True,
 ) -> Solution:
-    """As `_iteration.iterate`, the host looking once a batch of iterations."""
+    """As `_iteration.iterate`, the host looking once a batch of iterations.
+
+    Without ``look`` all are queued, and error and n_iter stay on the device; unless that would be
+    more than `QUEUED`.
+    """
     most = max(1, min(LONGEST, QUEUED // (len(a) * len(b))))
     state, batch = begin(psi, len(a)), min(FIRST, most)
+    if not look and max_iter * len(a) * len(b) <= QUEUED:
+        for _ in range(max_iter):
+            state = advanced(state, *half_steps.attempt(state.psi), a, b, tol, max_iter)
+        return Solution(state.best_phi, state.best_psi, state.error, state.n_iter, state.psi)
     while True:
         for _ in range(batch):
             tried = half_steps.attempt(state.psi)

@@ -13,7 +13,7 @@ FEW = 8
 # A squared distance below this share of the squares that it is expanded in is formed anew from
 # differences: the expansion would magnify their rounding by more than the inverse.
 NEAR = 0.125
-HELD = 2**25  # numbers that a gradient may hold at a time on a GPU without Triton
+HELD = 2**25  # numbers that may be held at a time, where each pair has one for every column
 
 
 def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,6 +43,12 @@ def settle(x: Tensor, y: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor, T
     return x_, y_, *squares
 
 
+def portions(x: Tensor, y: Tensor) -> list[slice]:
+    """Rows of ``x`` (n, d) to take at a time where each is to hold d numbers for every ``y``."""
+    rows = max(1, HELD // max(1, y.numel()))
+    return [slice(start, start + rows) for start in range(0, len(x), rows)]
+
+
 def in_rows(x: Tensor, y: Tensor, plan: Tensor, p: float, distance: Tensor) -> Tensor:
     """sum_j plan_ij d|x_i - y_j|_p / dx_i, (n, d), from few rows at a time.
 
@@ -50,9 +56,7 @@ def in_rows(x: Tensor, y: Tensor, plan: Tensor, p: float, distance: Tensor) -> T
     only the signs, not the distances.
     """
     out = torch.empty_like(x)
-    rows = max(1, HELD // y.numel())
-    for start in range(0, len(x), rows):
-        part = slice(start, start + rows)
+    for part in portions(x, y):
         out[part] = torch.ops.aten._cdist_backward(plan[part], x[part], y, p, distance[part])
     return out
 

@@ -6,6 +6,8 @@ worst. Costs are taken for precise to `COSTS` units in the last place of the lar
 products in the iteration to `SUMS` units: about twice the worst that random problems have shown.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,8 +52,7 @@ def reach(x: Tensor, y: Tensor, cost: Cost, rows: int) -> tuple[float, float]:
     For norms from the distances to a point in the middle, within a factor of about 2.
     """
     if cost.pointwise is None:
-        ends = [extent(cost.matrix(part, y)) for part in x.split(rows)]
-        return min(low for low, _ in ends), max(high for _, high in ends)
+        return extent(torch.tensor([extent(cost.matrix(part, y)) for part in x.split(rows)]))
     middle = y.mean(0, keepdim=True)
     far = [cost.matrix(points, middle).max().item() for points in (x, y)]
     if cost.pointwise == SQUARED_L2:
@@ -61,9 +62,9 @@ def reach(x: Tensor, y: Tensor, cost: Cost, rows: int) -> tuple[float, float]:
 
 def check_range(low: float, high: float, reg: float) -> float:
     """The largest cost in size; ValueError unless it is a number, over reg too."""
-    largest = max(-low, high)
-    if largest != largest or abs(largest) == float("inf"):
+    if not (math.isfinite(low) and math.isfinite(high)):  # max would let one NaN by
         raise ValueError(OVERFLOWS.format("some costs are not finite, in float64 too"))
-    if largest / reg > MOST:
+    largest = max(-low, high)
+    if not largest / reg <= MOST:
         raise ValueError(TOO_SMALL)
     return largest

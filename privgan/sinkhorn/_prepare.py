@@ -1,5 +1,6 @@
 """Which half-steps solve a problem: on a stored matrix or on tiles, and in which precision."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from privgan.sinkhorn._dense import DenseHalfSteps, kept
 from privgan.sinkhorn._exact import ExactHalfSteps
 from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._precision import FLAT, check_range, extent, holds, reach, rounding, sums_hold
-from privgan.sinkhorn._problem import TILE, Problem
+from privgan.sinkhorn._problem import Problem, tile_rows
 from privgan.sinkhorn._streaming import CompiledHalfSteps, StreamingHalfSteps
 from privgan.sinkhorn._triton import TritonHalfSteps
 from privgan.sinkhorn._triton_dense import TritonDenseHalfSteps
@@ -21,7 +22,7 @@ class Prepared(NamedTuple):
     """Half-steps; what their costs lack in y alone, (m,) or a number; what they should reach.
 
     sums, costs: bounds on the marginal error that rounding adds in the iteration, and in costs up
-    to ``largest`` times reg.
+    to ``largest`` times reg. stored: whether there was room for a matrix.
     """
 
     steps: HalfSteps
@@ -30,6 +31,7 @@ class Prepared(NamedTuple):
     sums: float = 0.0
     costs: float = 0.0
     largest: float = 0.0
+    stored: bool = True
 
     def allowing(self, costs: float = 0.0, largest: float = 0.0) -> "Prepared":
         """With room for its rounding, this much in costs, if there is."""
@@ -55,8 +57,19 @@ def stored(cost: Tensor, problem: Problem, tol: float) -> Prepared:
     return _stored(cost, 0.0, problem, (low, high), cost.dtype, tol).allowing()
 
 
-def dense(problem: Problem, tol: float, check: bool) -> Prepared:
-    """For costs that are formed once and stored, in float64 if float32 cannot support ``tol``."""
+def prepared(problem: Problem, tol: float, check: bool, fits: Callable[[int], bool]) -> Prepared:
+    """On a stored matrix where one of numbers of so many bytes ``fits``, else on tiles."""
+    found = _dense(problem, tol, check, fits) if fits(problem.x.element_size()) else None
+    return found or _streaming(problem, tol, check)._replace(stored=False)
+
+
+def _dense(
+    problem: Problem, tol: float, check: bool, fits: Callable[[int], bool]
+) -> Prepared | None:
+    """For costs that are formed once and stored, in float64 if float32 cannot support ``tol``.
+
+    None if they then do not fit.
+    """
     x, y, reg = problem.x, problem.y, problem.reg
     n, m = len(x), len(y)
     matrix, offset = problem.cost.reduced_in(x, y, kept("cost", x, n, m))
@@ -66,7 +79,10 @@ def dense(problem: Problem, tol: float, check: bool) -> Prepared:
         return Prepared(steps, offset, tol)
     ends = extent(matrix)
     if matrix.dtype == torch.float32 and not holds(matrix.dtype, ends, reg, tol):
+        if not fits(torch.float64.itemsize):
+            return None
         x, y = x.double(), y.double()
+        del matrix  # a large one's memory is free again
         matrix, offset = problem.cost.reduced_in(x, y, x.new_empty((n, m)))
         ends = extent(matrix)
     largest = check_range(*ends, reg)
@@ -97,12 +113,12 @@ def half_steps(matrix: Tensor, reg: float, a: Tensor, b: Tensor, kernel: Tensor)
     return kind(matrix, reg, a, b, kernel)
 
 
-def streaming(problem: Problem, tol: float, check: bool) -> Prepared:
+def _streaming(problem: Problem, tol: float, check: bool) -> Prepared:
     """For costs that are formed a tile at a time, in float64 if float32 cannot support ``tol``."""
     x, y, cost, reg = problem.x, problem.y, problem.cost, problem.reg
     if not check:
-        return Prepared(_streaming(x, y, problem), 0.0, tol)
-    rows = max(1, TILE // len(y))
+        return Prepared(_tiled(x, y, problem), 0.0, tol)
+    rows = tile_rows(y)
     ends = reach(x, y, cost, rows)
     if x.dtype == torch.float32 and not holds(x.dtype, ends, reg, tol):
         x, y = x.double(), y.double()
@@ -110,12 +126,12 @@ def streaming(problem: Problem, tol: float, check: bool) -> Prepared:
     largest = check_range(*ends, reg)
     if ends[1] - ends[0] <= FLAT * reg:
         return _flat(problem, (ends[1] - ends[0]) / reg, tol)
-    steps = _streaming(x, y, problem)
+    steps = _tiled(x, y, problem)
     found = Prepared(steps, 0.0, tol, steps.noise)
     return found.allowing(rounding(x.dtype, largest / reg), largest / reg)
 
 
-def _streaming(x: Tensor, y: Tensor, problem: Problem) -> StreamingHalfSteps:
+def _tiled(x: Tensor, y: Tensor, problem: Problem) -> StreamingHalfSteps:
     kinds = CompiledHalfSteps, TritonHalfSteps, StreamingHalfSteps
     kind = next(kind for kind in kinds if kind.fits(x, problem.cost))
     return kind(x, y, problem.cost, problem.reg, problem.a, problem.b)

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from privgan.sinkhorn._pairs import HELD
 from privgan.sinkhorn.costs import Cost
 from privgan.sinkhorn.weights import double, is_uniform
 
 TILE = 2**22  # cost entries formed at a time
+
+
+def tile_rows(y: Tensor) -> int:
+    """Points whose costs to ``y`` (m, d) are formed at a time, by any `Cost`: within `TILE`, and
+    `HELD` should it hold a number for every column, too."""
+    return max(1, min(TILE // len(y), HELD // max(1, y.numel())))
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Problem:
         return Problem(self.own.copied(), self.other.copied(), self.cost, self.reg)
 
     def tiles(self) -> Iterator[slice]:
-        rows = max(1, TILE // len(self.y))
+        rows = tile_rows(self.y)
         for first in range(0, len(self.x), rows):
             yield slice(first, first + rows)
 
@@ -96,7 +103,7 @@ class Problem:
 
     def potential(self, x: Tensor, psi: Tensor) -> Tensor:
         """-log sum_j b_j exp(psi_j - c(x_i, y_j) / reg) for points x (k, d), float64."""
-        rows = max(1, TILE // len(self.y))
+        rows = tile_rows(self.y)
         return torch.cat([self._potential(part, psi) for part in x.split(rows)])
 
     def _potential(self, x: Tensor, psi: Tensor) -> Tensor:

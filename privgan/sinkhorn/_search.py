@@ -34,8 +34,8 @@ class Search(Protocol):
 
     def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
-    def start(self) -> Tensor:
-        """Where to begin, psi (m,)."""
+    def start(self, look: bool = True) -> Tensor:
+        """Where to begin, psi (m,); without ``look`` the host waits for nothing."""
         ...
 
     def spread(self) -> float:
@@ -47,12 +47,17 @@ class Search(Protocol):
         ...
 
 
-def search(steps: Search, psi: Tensor | None, tol: float, max_iter: int) -> Solution:
+def search(
+    steps: Search, psi: Tensor | None, tol: float, max_iter: int, look: bool = True
+) -> Solution:
     """Iterate from ``psi`` (m,), or from the start, until the error is at most ``tol``.
 
-    The best iterate seen is returned, with the error that belongs to it.
+    The best iterate seen is returned, with the error that belongs to it. Without ``look`` a GPU's
+    stays there, and is helped by nobody.
     """
-    best = _run(steps, steps.start() if psi is None else psi, tol, max_iter)
+    best = _run(steps, steps.start(look) if psi is None else psi, tol, max_iter, look)
+    if isinstance(best.error, Tensor):
+        return best
     taken, length, goal = int(best.n_iter), SHORT, max(tol, steps.noise)
     if best.error <= goal or taken >= max_iter:
         return best
@@ -69,9 +74,9 @@ def search(steps: Search, psi: Tensor | None, tol: float, max_iter: int) -> Solu
     return Solution(best.phi, best.psi, best.error, taken, best.last)
 
 
-def _run(steps: Search, psi: Tensor, tol: float, max_iter: int) -> Solution:
+def _run(steps: Search, psi: Tensor, tol: float, max_iter: int, look: bool = True) -> Solution:
     if steps.a.is_cuda:
-        return _device.iterate(steps, psi, steps.a, steps.b, tol, max_iter)
+        return _device.iterate(steps, psi, steps.a, steps.b, tol, max_iter, look)
     return iterate(steps, psi, steps.a, steps.b, tol, max_iter, steps.noise)
 
 

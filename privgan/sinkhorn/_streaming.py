@@ -14,7 +14,7 @@ from torch import Tensor
 from privgan.sinkhorn._iteration import Solution
 from privgan.sinkhorn._pairs import FEW
 from privgan.sinkhorn._precision import SUMS, reach
-from privgan.sinkhorn._problem import TILE, gradients
+from privgan.sinkhorn._problem import gradients, tile_rows
 from privgan.sinkhorn._search import search
 from privgan.sinkhorn._threads import shares
 from privgan.sinkhorn.costs import Cost
@@ -35,7 +35,7 @@ class StreamingHalfSteps:
     def __init__(self, x: Tensor, y: Tensor, cost: Cost, reg: float, a: Tensor, b: Tensor):
         self.x, self.y, self.cost, self.reg, self.a, self.b = x, y, cost, reg, a, b
         self.log_b = b.log()
-        self.rows = min(ROWS, max(1, TILE // len(y)))
+        self.rows = min(ROWS, tile_rows(y))
         self.noise = SUMS * torch.finfo(x.dtype).eps
 
     def tiles(self) -> Iterator[slice]:
@@ -44,7 +44,7 @@ class StreamingHalfSteps:
 
     def solve(self, psi: Tensor | None, tol: float, max_iter: int, look: bool = True) -> Solution:
         """The iteration from ``psi`` (m,), or from the c-transform of phi = 0."""
-        return search(self, psi, tol, max_iter)
+        return search(self, psi, tol, max_iter, look)
 
     def spread(self) -> float:
         """How far costs differ, over reg, at most."""
@@ -55,10 +55,10 @@ class StreamingHalfSteps:
         """The same for ``times`` reg."""
         return type(self)(self.x, self.y, self.cost, self.reg * times, self.a, self.b)
 
-    def start(self) -> Tensor:
-        """The c-transform of phi = 0: half-steps with the two sides swapped."""
+    def start(self, look: bool = True) -> Tensor:
+        """The c-transform of phi = 0: half a step with the two sides swapped."""
         swapped = type(self)(self.y, self.x, self.cost.T, self.reg, self.b, self.a)
-        return swapped(torch.zeros_like(self.a))[0]
+        return swapped._sums(torch.zeros_like(self.a))[0]
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         phi, columns = self._sums(psi)
@@ -88,7 +88,7 @@ class StreamingHalfSteps:
         if lost.any():
             y, weight = self.y[lost], phi + self.a.log()
             exact = torch.full((len(y),), -torch.inf, dtype=psi.dtype, device=psi.device)
-            rows = max(1, TILE // len(y))
+            rows = tile_rows(y)
             for first in range(0, len(self.x), rows):
                 tile = slice(first, first + rows)
                 exponent = (
@@ -131,14 +131,13 @@ class CompiledHalfSteps(StreamingHalfSteps):
         sums = shares(WORK * len(x) * len(y)), len(y)
         self.buffer, self.partial = y.new_empty((2, *sums)), a.new_empty(sums)
 
-    def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]:
+    def _sums(self, psi: Tensor) -> tuple[Tensor, Tensor]:
         points, scratch = (self.centred[0], self.y_columns), (self.buffer, self.partial)
         weighted = (psi + self.log_b).float()
         self.loops.streaming_half_steps(
             *points, *self.settings, weighted, self.weights, self.phi, *scratch
         )
-        phi = self.phi.clone()
-        return phi, self._log(self.partial.sum(0), phi, psi)
+        return self.phi.clone(), self.partial.sum(0)
 
     def gradients(self, solution: Solution, need_y: bool) -> tuple[Tensor, Tensor | None]:
         x, y = self.centred

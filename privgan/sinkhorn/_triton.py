@@ -60,7 +60,7 @@ class TritonHalfSteps(StreamingHalfSteps):
         columns = pad(points.T, (0, -n % self.kernels.OWN, 0, -d % min(d, FEATURES)))
         return _Side(points.contiguous(), columns.contiguous())
 
-    def start(self) -> Tensor:
+    def start(self, look: bool = True) -> Tensor:
         x, y = self.sides
         return -self._log_sums(y, x, _small(torch.zeros_like(self.b)), _small(self.log_a))
 

@@ -214,6 +214,7 @@ class Iteration:
             *(self.parts, self.sums, self.numbers, n, m, self.programs, self.blocks, fresh),
             BLOCK=WIDE,
             num_warps=WARPS,
+            maxnreg=128,  # it is alone: no other program's registers are spared by its own
         )
 
     def _launch(self, loop: Callable[..., Any], *arguments: Any, **settings: Any) -> None:

@@ -7,7 +7,6 @@ in differentiable torch operations; solvers call it on tiles when the whole woul
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch import Tensor
 from privgan import checks
 from privgan.sinkhorn._pairs import (
     FEW,
+    HELD,
     NEAR,
     centred,
     expand,
@@ -22,8 +22,10 @@ from privgan.sinkhorn._pairs import (
     filled_by_triton,
     in_rows,
     on_triton,
+    portions,
     settle,
 )
+from privgan.sinkhorn._pairwise import Pairwise
 from privgan.surroundings import full_precision
 from privgan.values import Value
 
@@ -43,7 +45,11 @@ class Cost(Value, ABC):
 
     def matrix_in(self, x: Tensor, y: Tensor, storage: Tensor) -> Tensor:
         """`matrix`, in ``storage`` (n, m) if the cost knows how to use it. No gradients."""
-        return self.matrix(x, y)
+        if len(x) * y.numel() <= HELD:
+            return self.matrix(x, y)
+        for part in portions(x, y):
+            storage[part] = self.matrix(x[part], y)
+        return storage
 
     def reduced_in(self, x: Tensor, y: Tensor, storage: Tensor) -> tuple[Tensor, Tensor | float]:
         """`matrix_in` less a term in y alone, and that term, (m,) or a number.
@@ -55,10 +61,21 @@ class Cost(Value, ABC):
 
     def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
         """Gradient in ``x``, (n, d), of ``sum_ij plan_ij c(x_i, y_j)``; ``plan`` is (n, m)."""
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            (grad,) = torch.autograd.grad(self.matrix(x, y.detach()), x, plan)
+        x, y, grad = x.detach(), y.detach(), torch.empty_like(x)
+        for part in portions(x, y):
+            with torch.enable_grad():
+                points = x[part].requires_grad_()
+                (grad[part],) = torch.autograd.grad(self.matrix(points, y), points, plan[part])
         return grad
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        """Costs of ``x[i]`` and ``y[i]`` alone, (n,): the diagonal of `matrix`, differentiable."""
+
+        def single(x: Tensor, y: Tensor) -> Tensor:
+            return self.matrix(x[None], y[None])[0, 0]
+
+        costs: Tensor = torch.vmap(single)(x, y)
+        return costs
 
     def shiftable(self, d: int) -> Tensor:
         """Which of ``d`` columns may be moved in x and y alike and no cost changes: (d,) bool."""
@@ -84,6 +101,9 @@ class Transposed(Cost):
         check_points(x, y)  # who asked knows them by these names
         return self.cost.matrix(y, x).T
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.cost.paired(y, x)
+
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)
 
@@ -103,7 +123,7 @@ class _Norm(Cost):
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         check_points(x, y)
         if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-            matrix: Tensor = _Pairwise.apply(x, y, self)
+            matrix: Tensor = Pairwise.apply(x, y, self)
             return matrix
         x, y = x.detach(), y.detach()
         return self.matrix_in(x, y, x.new_empty((len(x), len(y))))
@@ -148,30 +168,14 @@ class _Norm(Cost):
         return self
 
 
-class _Pairwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, cost: Cost) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.cost = cost
-        return cost.matrix(x.detach(), y.detach())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, plan: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        x, y = ctx.saved_tensors
-        need_x, need_y, _ = ctx.needs_input_grad
-        return (
-            ctx.cost.gradient(x, y, plan) if need_x else None,
-            ctx.cost.gradient(y, x, plan.T) if need_y else None,
-            None,
-        )
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class SquaredL2(_Norm):
     """``sum_k (x_k - y_k)^2``, the cost that Gaussian noise asks for (p = 2)."""
 
     pointwise = SQUARED_L2
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).square().sum(1)
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu":
@@ -214,6 +218,9 @@ class L1(_Norm):
 
     pointwise = ABSOLUTE
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return (x - y).abs().sum(1)
+
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu":
             from privgan.sinkhorn import _loops
@@ -245,6 +252,10 @@ class Euclidean(_Norm):
     """``sqrt(sum_k (x_k - y_k)^2)``; where two points coincide the gradient takes 0."""
 
     pointwise = EUCLIDEAN
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        distance: Tensor = torch.linalg.vector_norm(x - y, dim=1)
+        return distance
 
     def _fill(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         if x.device.type == "cpu" or x.shape[1] <= FEW or on_triton(x, out):

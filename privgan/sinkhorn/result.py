@@ -72,9 +72,10 @@ class SinkhornResult:
         return self.error <= self._tol
 
     @property
-    def certificate(self) -> tuple[Tensor | float, Tensor | int]:
-        """error and n_iter where they are: on the device, if nobody had to look at them yet."""
-        return self._certificate
+    def certificate(self) -> tuple[Tensor | float, Tensor | int, Tensor | bool]:
+        """error, n_iter and converged where they are: on the device, if nobody looked there yet."""
+        error, n_iter = self._certificate
+        return error, n_iter, error <= self._tol
 
     def plan(self) -> Tensor:
         """The coupling, (n, m); its rows sum to ``a`` up to rounding. Dense problems only."""

@@ -11,6 +11,7 @@ are formed and forgotten. Gradients come from the envelope theorem and are compu
 solution, so nothing of size n x m outlives the call.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -115,9 +116,9 @@ def solve_samples(
     a, b = weights("a", a, n, x), weights("b", b, m, x)
     if backend not in ("auto", "dense", "streaming"):
         raise ValueError(f"backend must be 'auto', 'dense' or 'streaming', got {backend!r}")
-    dense = _storable(x, m) if backend == "auto" else backend == "dense"
+    fits = _fits(x, m) if backend == "auto" else lambda _: backend == "dense"
     psi = _start(init, reg, x, m)
-    return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
+    return _solve(fits, x, y, cost, reg, a, b, tol, max_iter, psi, look=True, check=True)
 
 
 @full_precision()
@@ -138,20 +139,19 @@ def solve_batch(
     Nothing is validated: x (n, d) and y (m, d) are finite and alike in dtype and device, weights
     are positive and sum to 1, and costs stay below about 5e5 ``tol`` times ``reg`` in float32 and
     above ``reg`` / 2 (beyond, `solve_samples` takes float64, and float64 potentials). On a GPU the
-    host waits for nothing but the iteration, once every few of them. Without ``look``, and where
-    Triton does the work on a stored matrix, not even for that: ``max_iter`` iterations are queued,
-    of which those after the last one do nothing, and error, n_iter and converged are read from the
-    device when they are asked for (``result.certificate`` has them there). A batch that the host
-    would have to help with is then left as it is, and its error says so.
+    host waits for nothing but the iteration, once every few of them. Without ``look`` not even for
+    that, unless the problem is large: ``max_iter`` iterations are queued, of which those after the
+    last one do nothing, and error, n_iter and converged are read from the device when they are
+    asked for (``result.certificate`` has them there). A batch that the host would have to help with
+    is then left as it is, and its error says so; it has gradients of 0 if nothing was found.
     """
     n, m = len(x), len(y)
     a, b = uniform(n, x) if a is None else a, uniform(m, x) if b is None else b
-    dense = _storable(x, m)
-    return _solve(dense, x, y, cost, reg, a, b, tol, max_iter, None, look=look, check=False)
+    return _solve(_fits(x, m), x, y, cost, reg, a, b, tol, max_iter, None, look=look, check=False)
 
 
 def _solve(
-    dense: bool,
+    fits: Callable[[int], bool],
     x: Tensor,
     y: Tensor,
     cost: Cost,
@@ -167,11 +167,14 @@ def _solve(
 ) -> SinkhornResult:
     with torch.no_grad():
         problem = Problem(Side.of(x, a, check), Side.of(y, b, check), cost, reg)
-        prepared = (_prepare.dense if dense else _prepare.streaming)(problem, tol, check)
+        prepared = _prepare.prepared(problem, tol, check, fits)
         solution = _run(prepared, problem, psi, max_iter, look)
         gradients = _gradients(prepared, solution, problem, x.requires_grad, y.requires_grad)
+        if isinstance(error := solution.error, Tensor):  # infinite as long as nothing was found
+            gradients = tuple(g if g is None else g.where(error.isfinite(), 0) for g in gradients)
         solution = _whole(prepared, solution, reg, tol)
-        coupling = Coupling(problem.copied(), solution.psi, x.dtype) if dense else None
+        kept = problem.copied() if prepared.stored else None
+        coupling = Coupling(kept, solution.psi, x.dtype) if kept else None
     return _result(problem, solution, (x, y), gradients, a, b, tol, coupling, check)
 
 
@@ -193,19 +196,24 @@ def _whole(prepared: Prepared, solution: Solution, reg: float, tol: float) -> So
     return Solution(solution.phi, psi, error, solution.n_iter, psi)
 
 
-def _storable(x: Tensor, m: int) -> bool:
-    """Whether a cost matrix and its kernel fit, and on a GPU a plan turned round for a gradient."""
-    wanted = (3 if x.is_cuda else 2) * len(x) * m * x.element_size()
-    if wanted <= DENSE_BYTES or not x.is_cuda:
-        return wanted <= DENSE_BYTES
-    free, _ = torch.cuda.mem_get_info(x.device)
-    unused = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
-    return wanted <= (free + unused) // 2
+def _fits(x: Tensor, m: int) -> Callable[[int], bool]:
+    """Whether a cost matrix and its kernel fit, of numbers of so many bytes; and on a GPU three
+    more for gradients: distances, a quotient, a plan turned round."""
+
+    def fits(size: int) -> bool:
+        wanted = (5 if x.is_cuda else 2) * len(x) * m * size
+        if wanted <= DENSE_BYTES or not x.is_cuda:
+            return wanted <= DENSE_BYTES
+        free, _ = torch.cuda.mem_get_info(x.device)
+        unused = torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+        return wanted <= (free + unused) // 2
+
+    return fits
 
 
 def _gradients(
     prepared: Prepared, solution: Solution, problem: Problem, need_x: bool, need_y: bool
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, ...]:
     """sum_j P_ij dc(x_i, y_j)/dx_i, and alike in y, where they will be asked for."""
     if not (need_x or need_y):
         return None, None
@@ -246,8 +254,7 @@ def _result(
 
 def _check_cost(cost: Any) -> None:
     if not isinstance(cost, Cost):
-        got = f"the class {cost.__name__}" if isinstance(cost, type) else checks.shown(cost)
-        raise TypeError(f"cost must be a Cost such as SquaredL2(), got {got}")
+        raise TypeError(f"cost must be a Cost such as SquaredL2(), got {checks.shown(cost)}")
 
 
 def _settings(reg: Any, tol: Any, max_iter: Any) -> tuple[float, float, int]:

@@ -1,6 +1,11 @@
 """Fitting a generator to reports: seeded, resumable, and honest about every step's solve."""
 
+import functools
 import json
+import os
+import shutil
+import subprocess
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -82,7 +87,8 @@ def fit(
     keep_best: return the weights with the least held-out NLL among those checked, and not the
     last. snapshots: numbers of steps after which to keep some generated records, of the same
     latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
-    device when there is one. progress: a bar, on a terminal only.
+    device when there is one, and warns of a GPU that PyTorch cannot use. progress: a bar, on a
+    terminal only.
 
     checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
     finished training is returned at once. To go on for more steps once it is done, ask for more
@@ -143,21 +149,44 @@ def fit(
     if path is not None:
         watchers.append(Checkpoint(path, identity))
     try:
-        with in_mode(generator, training=True), Bar(trainer, show) as bar:
+        with in_mode(trainer.state.learners, training=True), Bar(trainer, show) as bar:
             while not trainer.done:
                 solved = trainer.step()
                 for watcher in (*watchers, bar):
                     watcher(trainer, solved)
     finally:
-        generator.zero_grad(set_to_none=True)
+        trainer.state.learners.zero_grad(set_to_none=True)
     trainer.finish()
     return trainer.state.history
 
 
 def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return as_device("device", device)
+    if device != "auto":
+        return as_device("device", device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if _idle_gpu():
+        warnings.warn(
+            "nvidia-smi lists a GPU that this PyTorch cannot use, so the CPU trains: its build is "
+            f"for CUDA {torch.version.cuda}, and the driver may be too old for that; install "
+            "PyTorch for this driver, or say device='cpu'",
+            RuntimeWarning,
+            stacklevel=4,  # of who called fit
+        )
+    return torch.device("cpu")
+
+
+@functools.cache
+def _idle_gpu() -> bool:
+    """Whether this machine has a GPU, by its driver's own program, that nobody has hidden."""
+    program = shutil.which("nvidia-smi")
+    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    try:
+        told = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return told.returncode == 0 and "GPU" in told.stdout
 
 
 def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:

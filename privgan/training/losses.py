@@ -4,6 +4,7 @@ Every loss is called as ``loss(x, y)`` for a differentiable 0-dim value, or thro
 ``loss.solve(x, y)`` for the value together with how well it was solved.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass, replace
@@ -11,14 +12,19 @@ from typing import Any, Protocol, Self
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from privgan import checks
+from privgan.generators import Generator
+from privgan.generators.latents import NormalMixture
 from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
 from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
 from privgan.sinkhorn.weights import weights
+from privgan.training.likelihood import report_nll
+
+RECORDS = 1024  # generated records that stand for a generator in the likelihood of reports
 
 
 class Solved(Protocol):
@@ -46,7 +52,7 @@ class Loss(ABC):
     def forward(self, x: Tensor) -> Tensor:
         return x if self.mechanism is None else self.mechanism.forward(x)
 
-    def solve(self, x: Tensor, y: ArrayLike | Reports, a: Tensor | None = None) -> Solved:
+    def solve(self, x: Any, y: ArrayLike | Reports, a: Tensor | None = None) -> Solved:
         """The value between a batch ``x`` (n, d) and reports ``y`` (m, d'), and how it was solved.
 
         a: weights of the batch, (n,), summing to 1; uniform when omitted. The value is
@@ -58,6 +64,61 @@ class Loss(ABC):
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         """`solve` for points ``x`` (n, d') that `forward` has taken to the reports' space."""
 
+    def meet(self, generator: Generator, reports: Tensor, origin: Tensor) -> nn.Module | None:
+        """The network, if any, to train beside ``generator``; ``reports`` (m, d') less ``origin``.
+
+        It is on the device of the reports.
+        """
+        return None
+
+    def couple(
+        self,
+        generator: Generator,
+        y: Tensor,
+        rng: torch.Generator,
+        *,
+        points: int,
+        even: bool,
+        origin: Tensor,
+        unchecked: bool,
+    ) -> tuple[Solved, Tensor]:
+        """The value of a training step: ``generator`` beside a batch ``y`` less ``origin``.
+
+        rng: the CPU generator of the step's latents. points, even: as ``Generator.batch`` has them.
+        What the generator made, less ``origin`` too, comes with it.
+        """
+        x, a = generator.batch(points, rng, even=even)
+        made = (self.forward(x) - origin).to(y.dtype)
+        return (self.follow if unchecked else self.between)(made, y, a), made
+
+    def report_nll(
+        self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator
+    ) -> float:
+        """Mean negative log-likelihood of held-out reports ``y`` (m, d'), nats a report.
+
+        By as many generated records as `RECORDS`, which bias it upwards: see `report_nll`. NaN
+        where these are not finite.
+        """
+        x = generator.draw_records(RECORDS, rng)
+        return report_nll(x, y, mechanism) if x.isfinite().all() else math.nan
+
+    def latent_law(
+        self, generator: Generator, reports: Tensor, heldout: Tensor, seed: int
+    ) -> NormalMixture | None:
+        """Where the trained ``generator`` is to draw latents, by ``reports`` and those held out.
+
+        None: where it did.
+        """
+        return None
+
+    def capacity(self, points: int, reports: int) -> float | None:
+        """The most nats that a plan between so many points and reports can carry."""
+        return math.log(min(points, reports))
+
+    def warmed(self, left: float) -> "Loss":
+        """This loss when a training's first half has this part of it left, 1 at its first step."""
+        return self
+
     def unchecked(self, y: Tensor) -> bool:
         """Whether a training on reports like ``y`` (m, d') may take `follow` for `between`."""
         return False
@@ -65,6 +126,10 @@ class Loss(ABC):
     def follow(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         """`between` without checks of what is passed, for which a host would wait for its GPU."""
         return self.between(x, y, a)
+
+    def queued(self, most: int | None) -> "Loss":
+        """This loss, whose `follow` may queue ``most`` iterations on a GPU and not look at them."""
+        return self
 
     def shiftable(self, d: int) -> Tensor:
         """Columns of reports, (d,) bool, in which x and y may move together at no cost."""
@@ -104,6 +169,7 @@ class EntropicLoss(Loss):
     tol: float = 1e-2
     max_iter: int = 500
     mechanism: Mechanism | None = None
+    _queued = None  # iterations, if the host is not to look at them; no field, for it says nothing
 
     def __post_init__(self) -> None:
         checks.instance("cost", self.cost, Cost)
@@ -132,12 +198,21 @@ class EntropicLoss(Loss):
         """On a GPU, where the precision of ``y`` holds costs as large as theirs to ``tol``."""
         if not y.is_cuda or type(self).between is not EntropicLoss.between:
             return False
-        largest = self.cost.matrix(y, y).max().item() / self.reg
+        largest = max(self.cost.matrix(part, y).max().item() for part in y.split(100)) / self.reg
         return 4 * torch.finfo(y.dtype).eps * largest <= self.tol
 
     def follow(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> SinkhornResult:
-        tol, max_iter = self.tol, self.max_iter
-        return solve_batch(x, y, self.cost, self.reg, a, tol=tol, max_iter=max_iter)
+        look, most = self._queued is None, self._queued or self.max_iter
+        return solve_batch(
+            x, y, self.cost, self.reg, a, tol=self.tol, max_iter=min(most, self.max_iter), look=look
+        )
+
+    def queued(self, most: int | None) -> Self:
+        if most is None:
+            return self
+        found = copy.copy(self)
+        object.__setattr__(found, "_queued", most)
+        return found
 
     def shiftable(self, d: int) -> Tensor:
         return self.cost.shiftable(d)

@@ -17,6 +17,7 @@ from privgan.files import load_tensors, reading, save_tensors
 from privgan.generators import Generator
 from privgan.generators.saved import check_weights
 
+NEARLY = 3.0  # nats from its capacity, a plan is taken to be limited by it
 FORMAT = "privgan checkpoint 2"
 COLUMNS = [  # of a history, with an entry a step
     ("loss", torch.float64),
@@ -36,7 +37,8 @@ class History:
     mechanism is known. information: pairs of (step, nats that the batch's plan carries), as
     often; near log batch_size the batch is too small for what a report tells, and the loss is
     biased. snapshots: pairs of (step, generated records as a list of rows), always of the same
-    latents, where asked for. seconds: time spent in steps, summed over resumed runs.
+    latents, where asked for. seconds: time spent in steps, summed over resumed runs. capacity: the
+    most nats that the plan of a batch can carry; None where there is no such limit.
     """
 
     loss: list[float] = field(default_factory=list)
@@ -48,9 +50,34 @@ class History:
     snapshots: list[tuple[int, list[list[float]]]] = field(default_factory=list)
     seconds: float = 0.0
     device: str = "cpu"
+    capacity: float | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the last plan looked at carried nearly all the nats that it could."""
+        if self.capacity is None or not self.information:
+            return False
+        return self.information[-1][1] > self.capacity - NEARLY
+
+    def describe(self) -> str:
+        """How the training went, in words: likelihood, nats, and the cure where these ran out."""
+        said = [f"{len(self)} steps in {self.seconds:.0f} s on {self.device}"]
+        if self.nll:
+            said.append(f"held-out reports cost {self.nll[-1][1]:.4f} nats each")
+        if self.information:
+            said.append(f"the plan carries {self.information[-1][1]:.1f} nats")
+        if unsolved := len(self) - sum(self.converged):
+            said.append(f"{unsolved} steps were not solved to the loss's tolerance")
+        if self.saturated:
+            said.append(
+                f"a plan between batches of this size carries at most {self.capacity:.1f}: the "
+                "reports may tell more, and the generator is then drawn to averages; train with "
+                "AmortizedLoss.matched(mechanism), whose plan has no such limit"
+            )
+        return ". ".join(text[0].upper() + text[1:] for text in said) + "."
 
 
 def diverged(step: int, fault: object) -> FloatingPointError:
@@ -79,8 +106,10 @@ class State:
         optimizer: torch.optim.Optimizer,
         history: History,
         average: Generator | None = None,
+        partner: nn.Module | None = None,
     ):
         self.generator, self.optimizer, self.history = generator, optimizer, history
+        self.partner = partner  # the loss, where it has weights that are trained too
         self.average = average  # a copy of the generator that follows it slowly
         self.step, self.started = 0, 0
         self.best = None  # held-out NLL, weights
@@ -89,6 +118,11 @@ class State:
     def judged(self) -> Generator:
         """The generator that is checked, and kept in the end."""
         return self.generator if self.average is None else self.average
+
+    @property
+    def learners(self) -> nn.ModuleList:
+        """The generator, and the loss's own network where it has one."""
+        return nn.ModuleList(m for m in (self.generator, self.partner) if m is not None)
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
@@ -101,11 +135,15 @@ class State:
             return
         decay = min(decay, self.step / (self.step + 10))
         own = self.generator.state_dict()
+        means: list[Tensor] = []
+        ends: list[Tensor] = []
         for name, mean in self.average.state_dict().items():
             if mean.is_floating_point():
-                mean.lerp_(own[name], 1 - decay)
+                means.append(mean)
+                ends.append(own[name])
             else:
                 mean.copy_(own[name])
+        torch._foreach_lerp_(means, ends, 1 - decay)
 
     def note(self, nll: float) -> None:
         """Keep the weights if their held-out NLL is the least so far."""
@@ -119,6 +157,7 @@ class State:
         history = vars(self.history).copy()
         tensors = {f"history {k}": torch.tensor(history.pop(k), dtype=t) for k, t in COLUMNS}
         films = history.pop("snapshots")
+        del history["capacity"]  # which follows from the settings
         tensors |= {f"snapshot {step}": torch.tensor(rows) for step, rows in films}
         for name, module in self._modules():
             tensors |= {f"{name} {k}": v for k, v in module.state_dict().items()}
@@ -165,7 +204,8 @@ class State:
             check_weights(module.state_dict(), kept.modules[name])
         if kept.nll is not None:
             check_weights(self.generator.state_dict(), kept.best)
-        parameters = dict(enumerate(self.generator.parameters()))
+        (group,) = self.optimizer.param_groups
+        parameters = dict(enumerate(group["params"]))
         like: dict[str, Tensor] = {}
         for index in {int(key.partition(" ")[0]) for key in kept.optimizer}:
             like |= {f"{index} {slot}": parameters[index] for slot in ("exp_avg", "exp_avg_sq")}
@@ -191,6 +231,8 @@ class State:
         yield "generator", self.generator
         if self.average is not None:
             yield "average", self.average
+        if self.partner is not None:
+            yield "partner", self.partner
 
 
 class _Kept:

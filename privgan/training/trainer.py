@@ -11,17 +11,22 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.generators import Generator
+from privgan.generators.base import in_mode
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
-from privgan.streams import ambient, stream
+from privgan.streams import ambient, sent, stream
 from privgan.training.losses import Loss, Solved
 from privgan.training.state import History, State, diverged
 
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 LEFT = "the generator's records have left all reports far behind"
 ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
+LAST = 1024  # held-out reports, at most, that choose this law
+LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
+SPARE = 4  # iterations that may be queued beyond twice those that batches have needed lately
+Number = Tensor | float  # a 0-dim tensor, if it is still on a device
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ class Trainer:
     unit: float
     unchecked: bool
     state: State
-    pending: list[tuple[Tensor, Tensor, Solved]]
+    pending: list[tuple[Number, ...]]
+    block: int
+    most: int | None
 
     def __init__(
         self, training: Training, generator: Generator, reports: Tensor, device: torch.device
@@ -136,7 +143,7 @@ class Trainer:
         self.origin = self.origin.to(device)
         some = self.reports[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
-        if self.unit < torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
+        if not self.unit >= torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
             raise ValueError(
                 f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
             )
@@ -146,31 +153,49 @@ class Trainer:
             raise ValueError("reports are so large that their spread overflows; rescale them")
         generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
-        optimizer = torch.optim.Adam(generator.parameters(), lr=training.lr, fused=True)
-        self.state = State(generator, optimizer, History(device=str(device)), average)
+        partner = training.loss.meet(generator, self.reports, self.origin)
+        learned = [*generator.parameters(), *(partner.parameters() if partner else ())]
+        learned = [p for p in learned if p.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=training.lr, fused=True)
+        with torch.no_grad(), in_mode(generator, training=False):
+            _, weights = generator.batch(1, stream(0, "latents"))
+        # Atoms are their law, however few they are: then only the reports are a sample.
+        points = training.points if weights is None else training.batch_size
+        history = History(device=str(device))
+        history.capacity = training.loss.capacity(points, training.batch_size)
+        self.state = State(generator, optimizer, history, average, partner)
         self.pending = []
+        self.block, self.most = -1, None
 
     def step(self) -> Solved:
         """One batch of reports, one of generated points, one step of Adam."""
         training, at = self.training, self.state.step
         for group in self.state.optimizer.param_groups:
             group["lr"] = training.lr * self._left()
-        loss, y = self._loss(), self.batch(at)
+        loss, y = self._loss().queued(self._queued(at)), self.batch(at)
         with ambient(training.seed, "layers", at, self.device):
             latents = stream(training.seed, "latents", at)
-            x, a = self.generator.batch(training.points, latents, even=training.even)
-            made = (loss.forward(x) - self.origin).to(y.dtype)
             try:
-                solved = (loss.follow if self.unchecked else loss.between)(made, y, a)
+                solved, made = loss.couple(
+                    self.generator,
+                    y,
+                    latents,
+                    points=training.points,
+                    even=training.even,
+                    origin=self.origin,
+                    unchecked=self.unchecked,
+                )
             except ValueError as error:
-                raise self._fault(made.detach(), y, error) from error
+                raise self._fault(y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
-        self.pending.append((solved.value.detach(), _far(made.detach(), y), solved))
-        if self.device.type == "cpu" or self.done or len(self.pending) == PENDING:
+        outcome = getattr(solved, "certificate", None)  # without a look, where there is one
+        outcome = outcome or (solved.error, solved.n_iter, solved.converged)
+        self.pending.append((solved.value.detach(), _far(made.detach(), y), *outcome))
+        if self.device.type == "cpu" or self.done or self.state.step % PENDING == 0:
             self.read()
         return solved
 
@@ -181,23 +206,36 @@ class Trainer:
         if epoch != self.epoch:
             shuffle = stream(self.training.seed, "shuffle", epoch)
             order = self.rows[torch.randperm(len(self.rows), generator=shuffle)]
-            self.epoch, self.order = epoch, order.to(self.reports.device)
+            self.epoch, self.order = epoch, sent(order, self.reports.device)
         return self.reports[self.order[place * size : (place + 1) * size]]
 
     def read(self) -> None:
         """Enter what happened since into the history; FloatingPointError if it was divergence."""
         history = self.state.history
-        for value, far, solved in self.pending:
-            number = value.item()
-            if not math.isfinite(number):
-                raise diverged(len(history), f"the loss is {number}")
-            if not solved.converged and far:
+        for value, far, error, n_iter, converged in _read(self.pending):
+            if not math.isfinite(value):
+                raise diverged(len(history), f"the loss is {value}")
+            if not converged and far:
                 raise diverged(len(history), LEFT)
-            history.loss.append(number)
-            history.error.append(solved.error)
-            history.n_iter.append(solved.n_iter)
-            history.converged.append(solved.converged)
+            history.loss.append(value)
+            history.error.append(error)
+            history.n_iter.append(int(n_iter))
+            history.converged.append(bool(converged))
         self.pending.clear()
+
+    def _queued(self, step: int) -> int | None:
+        """Iterations to queue without a look, on a GPU: twice those that batches needed lately.
+
+        None, for the host to look and help, until something is known, and from then on when a batch
+        was not solved. Of whole blocks of steps alone: when else they were read does not matter.
+        """
+        block = step // PENDING
+        if self.device.type != "cpu" and block != self.block:
+            history, end = self.state.history, block * PENDING
+            lately = history.n_iter[max(0, end - PENDING) : end]
+            solved = bool(lately) and all(history.converged[:end])
+            self.block, self.most = block, 2 * max(lately) + SPARE if solved else None
+        return self.most
 
     @property
     def done(self) -> bool:
@@ -211,11 +249,19 @@ class Trainer:
             self.generator.load_state_dict(self.state.best[1])
         if not all(p.isfinite().all() for p in self.generator.parameters()):
             raise diverged(self.state.step - 1, "the generator's weights are not finite")
-        self.generator.eval()
+        self.state.learners.eval()
+        some = self.reports[self.rows[:LATENTS].to(self.reports.device)] + self.origin
+        seed = self.training.seed
+        law = self.training.loss.latent_law(self.generator, some, self.heldout[:LAST], seed)
+        self.generator.law = self.generator.law if law is None else law
 
-    def _fault(self, made: Tensor, y: Tensor, error: ValueError) -> Exception:
+    @torch.no_grad()
+    def _fault(self, y: Tensor, error: ValueError) -> Exception:
         """What a step's refusal to be solved comes from: the step size, or what was handed over."""
-        step = self.state.step
+        step, training = self.state.step, self.training
+        latents = stream(training.seed, "latents", step)
+        x, _ = self.generator.batch(training.points, latents, even=training.even)
+        made = training.loss.forward(x) - self.origin
         if not made.isfinite().all():
             fault = "the generator's records are not finite"
             return diverged(step, fault) if step else ValueError(f"step 0: {fault}")
@@ -231,9 +277,10 @@ class Trainer:
     def _loss(self) -> Loss:
         """The loss at this step: hotter in the first half of the first leg, where asked for."""
         hotter = 2.0 * self._left() - 1.0
-        if self.training.anneal == 1.0 or self.state.started or hotter <= 0.0:
+        if self.state.started or hotter <= 0.0:
             return self.training.loss
-        return self.training.loss.heated(self.training.anneal**hotter)
+        loss = self.training.loss.warmed(hotter)
+        return loss if self.training.anneal == 1.0 else loss.heated(self.training.anneal**hotter)
 
 
 def check_weights(generator: Generator) -> None:
@@ -254,6 +301,16 @@ def check_weights(generator: Generator) -> None:
             "the generator was made under torch.inference_mode, which rules out training; make it "
             "outside"
         )
+
+
+def _read(pending: list[tuple[Number, ...]]) -> list[list[float]]:
+    """The numbers, those on a device in one transfer."""
+    there = [n.double() for row in pending for n in row if isinstance(n, Tensor) and n.is_cuda]
+    read = iter(torch.stack(there).tolist() if there else ())
+    return [
+        [next(read) if isinstance(n, Tensor) and n.is_cuda else float(n) for n in row]
+        for row in pending
+    ]
 
 
 def _far(made: Tensor, y: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from privgan.streams import stream
-from privgan.training.likelihood import report_nll
 from privgan.training.losses import Solved
 from privgan.training.state import diverged
 from privgan.training.trainer import Trainer
@@ -23,7 +22,7 @@ from privgan.training.trainer import Trainer
 SAVE_EVERY = 15.0  # seconds between checkpoints
 SNAPSHOT = 1000  # generated records in each snapshot
 CHECKS = 20  # held-out evaluations in one training
-POINTS = 1024  # generated points, and at most as many reports, in each of them
+POINTS = 1024  # held-out reports, at most, in each of them
 
 
 class Watcher(Protocol):
@@ -45,10 +44,10 @@ class HeldOut:
         due = trainer.done or state.step % self.every == 0
         if training.mechanism is None or not len(self.reports) or not due:
             return
-        x = _records(trainer, POINTS, "evaluation")
-        if not x.isfinite().all():
+        rng = stream(training.seed, "evaluation")
+        nll = training.loss.report_nll(state.judged, self.reports, training.mechanism, rng)
+        if not math.isfinite(nll):
             raise diverged(state.step - 1, "generated records are not finite")
-        nll = report_nll(x, self.reports, training.mechanism)
         state.history.nll.append((state.step, nll))
         if not math.isnan(nats := solved.information()):
             state.history.information.append((state.step, nats))

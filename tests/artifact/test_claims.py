@@ -68,3 +68,11 @@ def test_the_machine_is_the_one_it_runs_on():
         assert machine()["threads"] == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_goal_that_is_missed_is_shown_and_stops_nothing():
+    missed = Claim("accuracy", ">= 0.9", 0.8, low=0.9, goal=True)
+    assert not missed.passed
+    assert verdict([missed]).startswith("FAIL  accuracy")
+    with pytest.raises(AssertionError, match="outside its tolerance"):
+        verdict([missed, Claim("rate", "-1", 0.0, high=-0.5)])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from privgan.artifact import contrast
 from privgan.sinkhorn import L1, Euclidean, SquaredL2
@@ -36,6 +37,34 @@ def test_exact_transport_is_exact_at_any_scale_and_of_float32(cost):
         assert loss(X * unit, Y * unit).item() / unit**degree == pytest.approx(expected, rel=1e-12)
     x, y = (v.float() + 4096 for v in (X, Y))
     assert loss(x, y).item() == pytest.approx(loss(x.double(), y.double()).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("far", [1e6, 1e9])
+def test_an_outlier_that_both_share_costs_no_digits(far):
+    """The two outliers are each other's, and the others' best plan is theirs alone."""
+    g = torch.Generator().manual_seed(2)
+    x, y = (torch.randn((30, 2), generator=g, dtype=torch.float64) for _ in range(2))
+    rows, columns = linear_sum_assignment(torch.cdist(x, y).square())
+    outlier = torch.tensor([[far, 0.0]], dtype=torch.float64)
+    loss, both = contrast.ExactLoss(SquaredL2()), torch.cat([x, outlier]).requires_grad_()
+    solved = loss.solve(both, torch.cat([y, outlier]))
+    solved.value.backward()
+    assert solved.converged
+    expected = (x[rows] - y[columns]).square().sum().item() / 31
+    assert solved.value.item() == pytest.approx(expected, rel=1e-6)
+    assert torch.allclose(both.grad[:30][rows], 2 * (x[rows] - y[columns]) / 31, atol=1e-9)
+
+    a = torch.rand(31, generator=g, dtype=torch.float64) + 0.5
+    a[-1] = a[:-1].sum() / 30  # as heavy as the other side's
+    solved = loss.solve(both.detach(), torch.cat([y, outlier]), a / a.sum())
+    assert loss.solve(x, y, a[:-1] / a[:-1].sum()).converged
+    assert not solved.converged
+
+
+def test_a_sample_is_transported_to_itself_exactly():
+    for cost in (SquaredL2(), L1()):
+        solved = contrast.ExactLoss(cost).solve(X, X.flip(0))
+        assert (solved.value.item(), solved.converged) == (0.0, True)
 
 
 def test_the_divergence_of_a_sample_from_itself_is_zero():

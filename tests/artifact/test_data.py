@@ -114,6 +114,17 @@ def test_mnist_when_it_is_here():
     assert train.pixels.mean().item() == pytest.approx(0.1307, abs=1e-4)
 
 
+def test_fashion_mnist_when_it_is_here():
+    try:
+        train, test = data.fashion_mnist("train"), data.fashion_mnist("test")
+    except data.DataUnavailable:
+        pytest.skip("Fashion-MNIST is not on this machine and cannot be downloaded")
+    assert train.pixels.shape == (60_000, 784)
+    assert test.labels.bincount().tolist() == [1000] * 10
+    assert train.pixels.mean().item() == pytest.approx(0.2860, abs=1e-4)
+    assert train.pixels.std().item() == pytest.approx(0.3530, abs=1e-4)
+
+
 @pytest.fixture
 def tiny_mnist(tmp_path, monkeypatch):
     """Three 28 x 28 "training" images on a mirror that is a dictionary; no network."""

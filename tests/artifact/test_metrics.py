@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from privgan.artifact import data, metrics
 
@@ -143,6 +144,20 @@ def test_precision_of_repeated_points_is_that_of_the_definition(monkeypatch):
     assert metrics.precision_recall(real, generated, k=2) == expected
     monkeypatch.setattr(metrics, "BLOCK", 7 * 40)  # a few rows at a time
     assert metrics.precision_recall(real, generated, k=2) == expected
+
+
+@pytest.mark.parametrize(("n", "m"), [(60, 40), (40, 60), (64, 64)])
+def test_precision_holds_no_more_distances_than_a_block(n, m, monkeypatch):
+    held = []
+
+    def watched(*arguments):
+        held.append(cdist(*arguments))
+        return held[-1]
+
+    monkeypatch.setattr(metrics, "cdist", watched)
+    monkeypatch.setattr(metrics, "BLOCK", 7 * 64)
+    metrics.precision_recall(sample(n, 2, 0), sample(m, 2, 1))
+    assert max(distances.size for distances in held) <= 7 * 64
 
 
 @pytest.mark.parametrize("place", [0.0, 1e9])

@@ -1,6 +1,7 @@
 """Every closed form against a computation that knows nothing of its derivation."""
 
 import math
+import tracemalloc
 
 import mpmath
 import numpy as np
@@ -159,6 +160,25 @@ def test_bias_is_the_sum_over_the_singular_values_of_the_plan(sigma):
     rho = np.linalg.svd(density, compute_uv=False)[1:]
     expected = 2 * sigma**2 * (rho**2 / (1 - rho**2)).sum()
     assert oracles.matched_bias(1.0, sigma, 1) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 20])
+@pytest.mark.parametrize("ratio", [1e-12, 0.3, 1.0, 50.0])
+def test_bias_is_the_sum_over_correlations(ratio, dim):
+    """Hermite polynomials of degree m have the squared correlation r^m, in so many directions."""
+    r = mpmath.mpf(ratio) / (1 + mpmath.mpf(ratio))
+    copies = (mpmath.binomial(m + dim - 1, m) * r**m / (1 - r**m) for m in range(1, 4000))
+    expected = float(2 * mpmath.fsum(copies))
+    assert oracles.matched_bias(ratio, 1.0, dim) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bias_takes_the_memory_of_a_block_however_long_its_series():
+    tracemalloc.start()
+    found = oracles.matched_bias(1.0, 2e-3, 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**25  # a list of its ten million terms takes more
+    assert found == pytest.approx(2 * 4e-6 * 4e-6**-20.0, rel=1e-3)  # its first term
 
 
 def test_bias_grows_like_the_exponential_of_twice_the_information():

@@ -110,6 +110,22 @@ def test_errors_without_a_logarithm_are_named(errors, message):
         rates.rate({10: torch.ones(3), 30: torch.tensor(errors)})
 
 
+def test_a_stored_value_under_another_calls_name_is_refused(tmp_path):
+    def measured():
+        return rates.sampled_losses(
+            LOSS, RAW, REPORTS, {5: 2}, jobs=1, checkpoint_dir=str(tmp_path)
+        )
+
+    own = measured()
+    first, second = sorted(tmp_path.iterdir())
+    intact = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(ValueError, match=rf"^value .*{first.name} is of another loss, .*delete it"):
+        measured()
+    first.write_bytes(intact)
+    assert torch.equal(measured()[5], own[5])
+
+
 def test_a_stored_value_is_checked_and_never_executed(tmp_path):
     def measured():
         return rates.sampled_losses(

@@ -16,6 +16,12 @@ def line(low: float, high: float, cells: int) -> torch.Tensor:
     return low + (high - low) * (torch.arange(cells, dtype=F64)[:, None] + 0.5) / cells
 
 
+def circle(cells: int, start: float = 0.5) -> torch.Tensor:
+    """Directions at the middles of equal arcs, (cells, 2)."""
+    angle = 2 * torch.pi * (torch.arange(cells, dtype=F64) + start) / cells
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
 def pairs(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Every row of x beside every row of y."""
     return torch.cat([x.repeat_interleave(len(y), 0), y.repeat(len(x), 1)], 1)
@@ -40,6 +46,7 @@ GRID2 = pairs(line(-6.0, 7.0, 130), line(-7.0, 8.0, 150))
 RESPONSE = pg.RandomizedResponse.calibrate(epsilon=1.0, k=4)
 SYMMETRIC = pg.UnaryEncoding.calibrate(epsilon=1.0, k=4, symmetric=True)
 OPTIMISED = pg.UnaryEncoding.calibrate(epsilon=1.0, k=4)
+CIRCLE = pg.Sphere(2)
 SUBSET = pg.mechanisms.SubsetSelection.calibrate(epsilon=1.0, k=4, size=2)
 WINDOW = pg.mechanisms.Window.calibrate(epsilon=1.0, k=4, size=3)
 HASHING = pg.mechanisms.LocalHashing.calibrate(epsilon=1.0, k=4, buckets=3)
@@ -80,6 +87,13 @@ CASES = {
         pairs(X[::2], torch.eye(4, dtype=F64)),
         pairs(line(-4.0, 5.0, 300), BITS),
         0.03,
+    ),
+    "unit": Case(
+        pg.PrivUnit.calibrate(epsilon=1.0, bounds=CIRCLE),
+        circle(5, start=0.1),
+        circle(4000),
+        2 * torch.pi / 4000,
+        True,
     ),
     "linear": Case(
         pg.LinearMap.block_average(2, 2, pg.Laplace(0.3, bounds=UNIT)),

@@ -75,7 +75,7 @@ def test_rows_that_are_not_finite_are_named_as_the_argument_is(name, call):
 
 
 def test_a_sigma_whose_square_is_no_number_is_refused():
-    with pytest.raises(ValueError, match=r"^sigma is 1e-170, and float64 does not hold its square"):
+    with pytest.raises(ValueError, match=r"^sigma is 1e-170, and float64 does not hold the budget"):
         pg.Gaussian(1e-170)
 
 

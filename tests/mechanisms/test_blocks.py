@@ -187,3 +187,9 @@ def test_every_mechanism_is_in_the_words():
     assert "Laplace, scale 2 " in words
     for mechanism in ALL.mechanisms:
         assert f"{mechanism!r}, {mechanism.recovery}" in words
+
+
+def test_paired_costs_are_the_diagonal():
+    x, y = ALL.forward(records()), reports()
+    expected = ALL.cost.matrix(x, y).diagonal()
+    assert torch.allclose(ALL.cost.paired(x, y), expected, atol=1e-12)

@@ -8,15 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privgan.mechanisms import Budget, gaussian_delta, gaussian_epsilon, gaussian_mu
+from privgan.mechanisms.budget import _log_delta
 
 EPSILONS = [1e-4, 1e-2, 0.5, 1.0, 8.0, 100.0, 800.0]
 DELTAS = [1e-15, 1e-10, 1e-5, 1e-3]
 PAIRS = list(itertools.product(EPSILONS, DELTAS))
 
 
-def exact_delta(epsilon, mu):
-    """Balle and Wang 2018, to 60 digits."""
-    with mpmath.workdps(60):
+def exact_delta(epsilon, mu, digits=60):
+    """Balle and Wang 2018."""
+    with mpmath.workdps(digits):
         epsilon, mu = mpmath.mpf(epsilon), mpmath.mpf(mu)
         first = mpmath.ncdf(mu / 2 - epsilon / mu)
         return first - mpmath.exp(epsilon) * mpmath.ncdf(-mu / 2 - epsilon / mu)
@@ -45,6 +46,18 @@ def test_delta_agrees_with_60_digits(epsilon, mu):
     # exp(-s^2 / 2) magnifies the rounding of s.
     s = mu / 2 - epsilon / mu
     assert gaussian_delta(epsilon, mu) == pytest.approx(exact, rel=1e-11 + 1e-15 * s * s)
+
+
+@pytest.mark.parametrize("mu", [2.001, 4.0, 12.0, 16.0, 19.9, 20.1, 40.0, 74.0])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6, 0.5])
+def test_what_delta_lacks_to_one_keeps_its_digits(mu, epsilon):
+    """Near 1 the logarithm is what is left, down to 1e-300; no delta is above 1."""
+    with mpmath.workdps(400):
+        exact = float(mpmath.log(exact_delta(epsilon, mu, 400)))
+    found = _log_delta(epsilon, mu)
+    assert found == pytest.approx(exact, rel=1e-12)
+    assert found < 0.0
+    assert gaussian_delta(epsilon, mu) <= 1.0
 
 
 def test_delta_at_no_epsilon_is_the_total_variation():

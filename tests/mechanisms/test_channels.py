@@ -36,6 +36,16 @@ def test_the_raw_law_is_recovered_exactly_on_a_grid(case):
 
 
 @each
+def test_paired_costs_are_the_diagonal(case):
+    rows = min(len(case.records), len(case.reports))
+    x, y = case.records[:rows].clone(), case.reports[-rows:]
+    cost = case.mech.cost
+    expected = cost.matrix(case.mech.forward(x), y).diagonal()
+    assert torch.allclose(cost.paired(case.mech.forward(x), y), expected, atol=1e-12)
+    assert torch.allclose(cost.T.paired(y, case.mech.forward(x)), expected, atol=1e-12)
+
+
+@each
 def test_densities_integrate_to_one(case):
     total = case.mech.log_density(case.records, case.reports).exp().sum(1) * case.volume
     tolerance = 1e-12 if case.volume == 1.0 else 3e-3  # bands end inside a cell; a corner at r = 0
@@ -111,7 +121,7 @@ def test_the_sampler_follows_the_density_of_several_columns(name):
 def test_a_pure_budget_bounds_every_likelihood_ratio_and_is_reached(case):
     if isinstance(case.mech, pg.LinearMap):
         corners = torch.tensor([[0.0], [1.0]], dtype=F64).repeat(1, 4)
-    elif case.mech.bounds is None:
+    elif not isinstance(case.mech.bounds, pg.Box):
         corners = case.records
     else:
         box = case.mech.bounds
@@ -206,6 +216,6 @@ def test_records_of_another_width_are_refused(case):
 def test_the_whole_of_mnist_is_privatized_in_seconds(make):
     mech = make(1.0, bounds=pg.Box(0.0, 1.0, dim=784))
     x = torch.zeros(60_000, 784)
-    started = time.perf_counter()
+    started = time.process_time()
     mech.privatize(x, seed=0)
-    assert time.perf_counter() - started < 10.0
+    assert time.process_time() - started < 10.0

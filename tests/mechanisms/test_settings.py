@@ -16,8 +16,16 @@ TWO = slice(1, 2), partial(pg.Laplace.calibrate, sensitivity=1.0)
 UNITS = "change the units of the records$"
 
 BAD = [
-    (lambda: pg.Gaussian(1e200), ValueError, f"^sigma is 1e.200, .* hold its square; {UNITS}"),
-    (lambda: pg.Gaussian(1e-200), ValueError, f"^sigma is 1e-200, .* hold its square; {UNITS}"),
+    (
+        lambda: pg.Gaussian(1e200),
+        ValueError,
+        f"^sigma is 1e.200, .* hold the budget and .*; {UNITS}",
+    ),
+    (
+        lambda: pg.Gaussian(1e-200),
+        ValueError,
+        f"^sigma is 1e-200, .* hold the budget and .*; {UNITS}",
+    ),
     (
         lambda: pg.Gaussian.calibrate(epsilon=1, delta=1e-5, sensitivity=1e300),
         ValueError,
@@ -88,7 +96,7 @@ def test_a_bad_setting_is_named(call, error, message):
         call()
 
 
-@pytest.mark.parametrize("sigma", [1e-150, 1e-9, 1e9, 1e150, 9e153])
+@pytest.mark.parametrize("sigma", [1e-150, 1e-9, 1e9, 1e150])
 def test_noise_of_any_size_has_a_density(sigma):
     found = pg.Gaussian(sigma).log_density(np.zeros((1, 1)), np.zeros((1, 1))).item()
     assert found == pytest.approx(-math.log(sigma) - math.log(2 * math.pi) / 2)

@@ -91,7 +91,7 @@ def test_a_batch_is_solved_as_ever(device, cost, look):
         assert isinstance(r.error, float)
         assert isinstance(r.n_iter, int)
         assert r.converged
-        assert [float(t) for t in r.certificate] == [r.error, r.n_iter]
+        assert [float(t) for t in r.certificate] == [r.error, r.n_iter, r.converged]
         values.append(r.value.detach())
         gradients.append(points.grad)
         taken.append(r.n_iter)

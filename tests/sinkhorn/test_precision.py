@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from privgan.sinkhorn import _prepare, solve_samples
 from privgan.sinkhorn._precision import check_range, extent, holds, reach, rounding, sums_hold
 from privgan.sinkhorn._prepare import Prepared
-from privgan.sinkhorn.costs import L1, SquaredL2
+from privgan.sinkhorn.costs import L1, Cost, SquaredL2
 
 F32, F64 = torch.float32, torch.float64
 EPS = torch.finfo(F32).eps
@@ -57,9 +58,27 @@ def test_costs_beyond_what_numbers_hold_are_refused():
     assert check_range(0.0, 1e15, 1.0) == 1e15
     with pytest.raises(ValueError, match="reg is too small for these costs"):
         check_range(0.0, 1.1e15, 1.0)
-    for low, high in ((0.0, math.inf), (-math.inf, 0.0), extent(torch.tensor([0.0, math.nan]))):
+    nan, inf = math.nan, math.inf
+    ends = (0.0, inf), (-inf, 0.0), (0.0, nan), (nan, 1.0), extent(torch.tensor([0.0, nan]))
+    for low, high in ends:
         with pytest.raises(ValueError, match="some costs are not finite"):
             check_range(low, high, 1.0)
+
+
+class Gap(Cost):
+    """Costs of 1, of which one is no number."""
+
+    def matrix(self, x, y):
+        return torch.where((x == 3.0) & (y.T == 0.0), math.nan, 1.0)
+
+
+@pytest.mark.parametrize("backend", ["dense", "streaming"])
+def test_a_cost_that_is_no_number_is_seen_wherever_it_is(backend, monkeypatch):
+    monkeypatch.setattr(_prepare, "TILE", 10)  # two rows a tile: the NaN is in the second
+    x, y = torch.arange(7.0)[:, None], torch.arange(5.0)[:, None]
+    assert math.isnan(reach(x, y, Gap(), 1)[1])
+    with pytest.raises(ValueError, match="some costs are not finite"):
+        solve_samples(x, y, Gap(), 1.0, backend=backend)
 
 
 def prepared(**kept):

@@ -240,7 +240,7 @@ def test_bad_dtypes_are_named(message, x, y):
 @pytest.mark.parametrize(
     ("cost", "got"),
     [
-        (SquaredL2, "the class SquaredL2"),
+        (SquaredL2, r"the class SquaredL2; make one: SquaredL2\(\.\.\.\)"),
         ("sqeuclidean", "'sqeuclidean'"),
         (lambda x, y: x @ y.T, "a function"),
         (torch.ones(2, 2), "a Tensor"),

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from privgan.sinkhorn import L1, Cost, Euclidean, SquaredL2, _streaming, solve_samples
+from privgan.sinkhorn import L1, Cost, Euclidean, SquaredL2, _problem, solve_samples
 
 
 class Bumpy(Cost):
@@ -28,7 +28,7 @@ def problem(n, m, d, dtype):
 @pytest.mark.parametrize("d", [1, 2, 3, 15, 16, 17, 784])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_streaming_equals_dense(monkeypatch, cost, d, dtype):
-    monkeypatch.setattr(_streaming, "TILE", 500)  # tiles that divide nothing
+    monkeypatch.setattr(_problem, "TILE", 500)  # tiles that divide nothing
     n, m, reg = 67, 53, 0.3 * d**0.5
     found = {}
     for backend in ("dense", "streaming"):

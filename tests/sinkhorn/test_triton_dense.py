@@ -66,7 +66,10 @@ def test_it_takes_the_hosts_iterations(on, size):
     assert found["by itself"]
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 100), (3, 600), (3, 1500), (2, 3000), (1, 16384)])
+WIDTHS = [(3, 100), (3, 400), (3, 600), (3, 1500), (2, 3000), (1, 4500), (1, 16384)]
+
+
+@pytest.mark.parametrize(("n", "m"), WIDTHS)
 def test_every_class_of_widths(on, n, m):
     """A row of the kernel is held whole: how many at a time, and by how many warps, depends."""
     found = on(solved, (n, m), 0.1, {"dtype": torch.float32}, 1e-3, 3)

@@ -64,7 +64,7 @@ def test_annealing_falls_geometrically_over_the_first_half():
 
 def test_what_is_looked_at_is_the_average(monkeypatch):
     seen = []
-    monkeypatch.setattr(watchers, "report_nll", lambda x, *_: seen.append(x) or 0.0)
+    monkeypatch.setattr("privgan.training.losses.report_nll", lambda x, *_: seen.append(x) or 0.0)
     generator = model()
     fit(generator, steps=1, average=0.9, lr=0.1, snapshots=(1,))
     assert torch.equal(seen[0], generator.draw_records(1024, stream(0, "evaluation")))
@@ -127,7 +127,7 @@ def test_the_likelihood_is_followed_twenty_times_and_at_the_end(monkeypatch):
         shapes.append((len(x), len(y)))
         return float(len(shapes))
 
-    monkeypatch.setattr(watchers, "report_nll", nll)
+    monkeypatch.setattr("privgan.training.losses.report_nll", nll)
     many = MECH.privatize(torch.zeros(4000, 2), seed=0)
     history = fit(model(), many, steps=43, holdout=0.5)
     assert [step for step, _ in history.nll] == [*range(2, 43, 2), 43]
@@ -138,14 +138,14 @@ def test_the_likelihood_is_followed_twenty_times_and_at_the_end(monkeypatch):
 
 def test_what_is_looked_at_are_the_same_latents_each_time(monkeypatch):
     drawn = []
-    monkeypatch.setattr(watchers, "report_nll", lambda x, *_: drawn.append(x) or 0.0)
+    monkeypatch.setattr("privgan.training.losses.report_nll", lambda x, *_: drawn.append(x) or 0.0)
     fit(model(), lr=1e-30, steps=2)
     assert torch.allclose(*drawn)
 
 
 def test_the_best_is_of_the_average_where_there_is_one(monkeypatch):
     values = iter([3.0, 1.0, 2.0])
-    monkeypatch.setattr(watchers, "report_nll", lambda *_: next(values))
+    monkeypatch.setattr("privgan.training.losses.report_nll", lambda *_: next(values))
     kept = []
     monkeypatch.setattr(
         watchers.Snapshots,

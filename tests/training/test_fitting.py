@@ -253,8 +253,8 @@ def test_a_device_learns_what_the_cpu_learns():
 
 
 @pytest.mark.gpu
-def test_a_step_on_a_device_makes_the_host_wait_for_the_solve_alone():
-    """No more than a readback every few iterations: torch names every other wait."""
+def test_a_step_on_a_device_makes_the_host_wait_for_nothing():
+    """What happened is read back after 50 steps, and after 100: torch names every wait between."""
     training = Training(LOSS, steps=200, batch_size=256)
     trainer = Trainer(training, model(), REPORTS, torch.device("cuda"))
     for _ in range(50):
@@ -269,4 +269,4 @@ def test_a_step_on_a_device_makes_the_host_wait_for_the_solve_alone():
         torch.cuda.set_sync_debug_mode("default")
     waits = [w for w in caught if "synchronizing" in str(w.message)]
     places = sorted({f"{Path(w.filename).name}:{w.lineno}" for w in waits})
-    assert len(waits) <= 4 * 40, places
+    assert not waits, places

@@ -88,7 +88,7 @@ class FakeBar:
 def test_the_bar_counts_steps_and_shows_device_and_likelihood(monkeypatch, tmp_path):
     bars = []
     monkeypatch.setattr(watchers, "tqdm", lambda **kw: bars.append(FakeBar(**kw)) or bars[-1])
-    monkeypatch.setattr(watchers, "report_nll", lambda *_: 1.23456)
+    monkeypatch.setattr("privgan.training.losses.report_nll", lambda *_: 1.23456)
     settings = {"mechanism": MECH, "device": "cpu", "checkpoint": tmp_path / "run"}
     fit(model(), steps=3, **settings)
     fit(model(), steps=5, progress=False, **settings)

@@ -1,0 +1,350 @@
+r"""The matched loss with its plan written as a network: no batch limits what the plan can carry.
+
+Latents z ~ p, records x = G(z). Couple reports with latents by any conditional law q(z | y):
+
+    E[c(G(z), y)] + reg E_y KL(q(. | y) || p)
+        = -reg E_y log E_p exp(-c(G(z), y) / reg) + reg E_y KL(q(. | y) || posterior of z given y),
+
+so it never lies below the likelihood loss, and equals it where q is the posterior. Where the mean
+of q over the reports is p, the coupling is a plan between the generator's law and the reports', and
+its value is at least the entropic transport value; at the raw law with the true posterior it is
+that value's minimum. A plan between batches of n carries at most log n nats; this one has no limit.
+
+It is amortised variational inference (Kingma and Welling, "Auto-encoding variational Bayes", 2014)
+whose decoder noise is the mechanism and is not learned; with several draws for each report, the
+importance-weighted bound (Burda, Grosse, Salakhutdinov, "Importance weighted autoencoders", 2016).
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from privgan import checks
+from privgan.generators import Generator
+from privgan.generators.base import in_mode
+from privgan.generators.latents import NormalMixture, invert
+from privgan.mechanisms import Mechanism
+from privgan.reports import Reports
+from privgan.reports.collection import values_of
+from privgan.streams import sent, stream
+from privgan.surroundings import usual
+from privgan.training.encoders import Encoder, image_encoder, vector_encoder
+from privgan.training.latent_law import fit_mixture
+from privgan.training.losses import Loss, Solved
+
+DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
+HELD_OUT_DRAWS = 8  # for each report, where a training is followed
+SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
+PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A value, and the nats that its plan carries; an encoder's plan has no marginal error."""
+
+    value: Tensor
+    nats: Tensor
+    error: float = math.nan
+    n_iter: int = 1
+    converged: bool = True
+
+    def information(self) -> float:
+        """Mean KL(q(z | y) || p), nats a report: what the plan says about the latents."""
+        return self.nats.item()
+
+
+class AmortizedLoss(Loss, nn.Module):
+    """The matched loss with an encoder's plan; see the file's head. `fit` trains the encoder too.
+
+    encoder: a network q(z | y); by default `fit` builds one for the generator and the reports, for
+    images where the generator makes them. draws: for each report; more make a tighter bound at so
+    many times the cost. anneal: weight of the KL term at the first step, which rises to 1 over the
+    first half of a training: an encoder that pays in full from the start uses few latents.
+    components: the most of the mixture of normals that a trained generator's latents are drawn
+    from, per class, chosen by held-out reports; 0 leaves them standard normal. seed: of the
+    encoder's initial weights.
+    """
+
+    mechanism: Mechanism
+    encoder: Encoder | None
+    origin: Tensor
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        *,
+        encoder: Encoder | None = None,
+        draws: int = 1,
+        anneal: float = 0.2,
+        components: int = 10,
+        seed: int = 0,
+    ):
+        nn.Module.__init__(self)
+        checks.instance("mechanism", mechanism, Mechanism)
+        if encoder is not None:
+            checks.instance("encoder", encoder, Encoder)
+        self.mechanism, self.encoder = mechanism, encoder
+        self.draws = checks.positive_int("draws", draws)
+        self.anneal = checks.positive("anneal", anneal)
+        if self.anneal > 1.0:
+            raise ValueError(f"anneal is the KL term's weight at first, at most 1, got {anneal}")
+        self.components = checks.integer("components", components)
+        if self.components < 0:
+            raise ValueError(f"components is 0 or the number of normals, got {components}")
+        self.seed = checks.integer("seed", seed)
+        self.weight = 1.0  # of the KL term
+        self.register_buffer("origin", torch.zeros(()))
+
+    @classmethod
+    def matched(cls, mechanism: Mechanism, **settings: Any) -> Self:
+        """The loss whose minimiser over laws is the raw law behind ``mechanism``'s reports."""
+        return cls(mechanism, **settings)
+
+    def meet(self, generator: Generator, reports: Tensor, origin: Tensor) -> nn.Module:
+        """This, with an encoder for reports (m, d') less their ``origin``, if it had none yet."""
+        self.origin = origin
+        if self.encoder is None:
+            normals, dim = generator.latent_dim - generator.classes, reports.shape[1]
+            sizes, side = (dim, normals, generator.classes), generator.side
+            if side and self.mechanism.cost.shiftable(dim)[: side**2].sum() == side**2:
+                self.encoder = image_encoder(side, *sizes, seed=self.seed)
+            else:
+                self.encoder = vector_encoder(*sizes, seed=self.seed)
+        self.encoder.settle(reports)
+        return self.to(reports.device, reports.dtype)
+
+    def solve(
+        self,
+        x: Generator,
+        y: ArrayLike | Reports,
+        a: Tensor | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Coded:
+        """The value between the generator ``x`` itself and reports ``y`` (m, d').
+
+        It draws latents, from ``seed``, and is differentiable in the weights of the generator and
+        the encoder. ``information`` is the KL term; there is no marginal error.
+        """
+        if not isinstance(x, Generator) or a is not None:
+            raise TypeError(
+                "AmortizedLoss couples reports with a generator's latents, not with points: call "
+                "solve(generator, y), without weights"
+            )
+        generator, reports = x, values_of("y", y)
+        if self.encoder is None:
+            self.meet(generator, reports, torch.zeros_like(reports[0]))
+        y = reports - self.origin.to(reports)
+        return self.couple(generator, y, stream(seed, "latents"))[0]
+
+    def couple(
+        self, generator: Generator, y: Tensor, rng: torch.Generator, **_: Any
+    ) -> tuple[Coded, Tensor]:
+        """`solve` for reports less their origin, and the records that these were compared with."""
+        encoder = self._encoder()
+        features = encoder.features(y)
+        if not generator.classes:
+            value, nats, made = self._given(generator, features, None, y, rng)
+            return Coded(value.mean() * self.mechanism.reg, nats.detach().mean()), made
+        # The expectation over the class, without bias: the likeliest one in full, and of the others
+        # one drawn, for a report whose class is all but sure only now and then. Its probability is
+        # learned by the score (Liu et al., "Rao-Blackwellized stochastic gradients for discrete
+        # distributions", 2019).
+        log_q = encoder.log_classes(features, self._evidence(generator, y))
+        q = log_q.exp()
+        first = q.detach().argmax(1)
+        others = q.detach().scatter(1, first[:, None], 0.0)
+        chance = (others.sum(1) / DOUBT).clamp(max=1.0)
+        visit = sent(torch.rand(len(y), dtype=torch.float64, generator=rng), y.device)
+        doubtful = (visit < chance).nonzero().squeeze(1)
+        second = _drawn(others[doubtful], rng)
+        rows = torch.cat([torch.arange(len(y), device=y.device), doubtful])
+        labels = torch.cat([first, second])
+        values, nats, made = self._given(generator, features[rows], labels, y[rows], rng)
+        value, drawn = values[: len(y)], values[len(y) :]
+        found = log_q[doubtful].gather(1, second[:, None]).squeeze(1)
+        share = 1.0 - q[doubtful].gather(1, first[doubtful, None]).squeeze(1)
+        gap = drawn - value[doubtful]
+        score = found - share.log()
+        gap = gap + gap.detach() * (score - score.detach())
+        value = value.index_add(0, doubtful, gap * share / chance[doubtful])
+        divergence = (q * (log_q - generator.log_prior())).sum(1)
+        value = value + self.weight * divergence
+        nats = divergence.detach() + nats[: len(y)].detach()
+        return Coded(value.mean() * self.mechanism.reg, nats.mean()), made
+
+    def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        raise TypeError("AmortizedLoss has no value between points; call solve(generator, y)")
+
+    def capacity(self, points: int, reports: int) -> None:
+        """None: no batch limits what an encoder's plan carries."""
+        return None
+
+    def warmed(self, left: float) -> Self:
+        other = copy.copy(self)
+        other.weight = 1.0 - (1.0 - self.anneal) * left
+        return other
+
+    def shiftable(self, d: int) -> Tensor:
+        return self.mechanism.cost.shiftable(d)
+
+    def unit(self, y: Tensor) -> float:
+        return self.mechanism.reg
+
+    def report_nll(
+        self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator
+    ) -> float:
+        """An upper bound of the mean negative log-likelihood of ``y``, nats a report."""
+        with in_mode(self, training=False), in_mode(generator, training=False), torch.no_grad():
+            return -self._bound(generator, y, HELD_OUT_DRAWS, rng).double().mean().item()
+
+    @torch.no_grad()
+    def latent_law(
+        self, generator: Generator, reports: Tensor, heldout: Tensor, seed: int
+    ) -> NormalMixture | None:
+        """A mixture fitted on q(z), the latents that the encoder gives to ``reports``.
+
+        Of several numbers of components, that which makes ``heldout`` likeliest.
+        """
+        if not self.components:
+            return None
+        u, label = self.code(generator, reports, seed=seed)
+        sizes = [c for c in SIZES if c < self.components] + [self.components]
+        classes, found = max(1, generator.classes), []
+        for size in sizes if len(heldout) else sizes[-1:]:
+            law = fit_mixture(u, label, classes=classes, components=size, seed=seed).to(u)
+            found.append((self._nll_under(law, generator, heldout, seed), law))
+        return min(found, key=lambda pair: pair[0])[1]
+
+    def _nll_under(self, law: NormalMixture, generator: Generator, y: Tensor, seed: int) -> float:
+        """`report_nll` if the generator drew its latents from ``law``, with the same draws."""
+        before = generator.law
+        generator.law = law
+        try:
+            rng = stream(seed, "choosing a law")
+            return self.report_nll(generator, y, self.mechanism, rng) if len(y) else math.inf
+        finally:
+            generator.law = before
+
+    @usual(grad=False)
+    def log_likelihood(
+        self, generator: Generator, y: ArrayLike | Reports, *, draws: int = 64, seed: int | None = 0
+    ) -> Tensor:
+        """A lower bound of ``log E_z k(y_j | G(z))`` in nats for every report, (m,).
+
+        The importance-weighted bound: on average over its ``draws`` it never exceeds the
+        log-likelihood, and rises to it as they become many. It compares generators however many
+        nats a report tells, where `report_log_likelihood` would need as many records as e to them.
+        """
+        reports, rng = values_of("y", y), stream(seed, "evaluation")
+        draws = checks.positive_int("draws", draws)
+        with in_mode(self, training=False), in_mode(generator, training=False):
+            parts = reports.split(max(1, PART // draws))
+            return torch.cat([self._bound(generator, part, draws, rng) for part in parts])
+
+    @usual(grad=False)
+    def code(
+        self, generator: Generator, y: Tensor, *, seed: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One draw of q(c, u | y) for each report: normal latents (m, l) and classes (m,)."""
+        rng = stream(seed, "latents")
+        with in_mode(self, training=False):
+            parts = (part - self.origin.to(part) for part in y.split(PART))
+            coded = [self._draws(generator, part, 1, rng)[:2] for part in parts]
+        u, label = (torch.cat(part) for part in zip(*coded, strict=True))
+        return u, label
+
+    def _given(
+        self,
+        generator: Generator,
+        features: Tensor,
+        label: Tensor | None,
+        y: Tensor,
+        rng: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Value and KL over the normal latents, in nats, (m,) each, of classes ``label`` (m,).
+
+        And what the generator made of the latents drawn, less the origin.
+        """
+        mean, log_std = self._encoder().normal(features, label)
+        noise = sent(torch.randn((self.draws, *mean.shape), generator=rng), mean.device).to(mean)
+        u = mean + log_std.exp() * noise
+        x = self.forward(generator(_latents(generator, u.flatten(0, 1), label))) - self.origin
+        again = y.repeat(self.draws, 1)
+        cost = self.mechanism.cost.paired(x.to(y.dtype), again) / self.mechanism.reg
+        cost = cost.view(self.draws, -1)
+        if generator.law is None and self.draws == 1:
+            nats = 0.5 * (mean.square() + (2 * log_std).exp() - 1.0 - 2 * log_std).sum(1)
+            return cost[0] + self.weight * nats, nats, x
+        log_ratio = _log_normal(noise).sum(2) - log_std.sum(1) - _log_law(generator, u, label)
+        scores = -cost - self.weight * log_ratio
+        return math.log(self.draws) - scores.logsumexp(0), log_ratio.mean(0), x
+
+    def _draws(
+        self, generator: Generator, y: Tensor, draws: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``draws`` of q(c, u | y) a report, those of a report side by side, with log q."""
+        encoder = self._encoder()
+        features = encoder.features(y).repeat_interleave(draws, 0)
+        label = torch.zeros(len(features), dtype=torch.long, device=y.device)
+        log_q = features.new_zeros(len(features))
+        if generator.classes:
+            evidence = self._evidence(generator, y).repeat_interleave(draws, 0)
+            log_classes = encoder.log_classes(features, evidence)
+            label = _drawn(log_classes.exp(), rng)
+            log_q = log_classes.gather(1, label[:, None]).squeeze(1)
+        mean, log_std = encoder.normal(features, label if generator.classes else None)
+        noise = sent(torch.randn(mean.shape, generator=rng), mean.device).to(mean)
+        log_q = log_q + _log_normal(noise).sum(1) - log_std.sum(1)
+        return mean + log_std.exp() * noise, label, log_q
+
+    def _bound(self, generator: Generator, y: Tensor, draws: int, rng: torch.Generator) -> Tensor:
+        u, label, log_q = self._draws(generator, y - self.origin.to(y), draws, rng)
+        log_p = _log_law(generator, u[None], label)[0]
+        if generator.classes:
+            log_p = log_p + generator.log_prior()[label]
+        x = generator(_latents(generator, u, label))
+        again = y.repeat_interleave(draws, 0)
+        score = self.mechanism.log_likelihood(x, again) + log_p - log_q
+        return score.view(-1, draws).logsumexp(1) - math.log(draws)
+
+    def _evidence(self, generator: Generator, y: Tensor) -> Tensor:
+        """What a report's own answer says of its class, log k, (m, classes)."""
+        end = generator.out_dim
+        return self.mechanism.evidence(y, slice(end - generator.classes, end))
+
+    def _encoder(self) -> Encoder:
+        if self.encoder is None:
+            raise ValueError("the loss has no encoder yet; train with it first")
+        return self.encoder
+
+
+def _latents(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
+    """Normal latents (n, l), with the one-hot class beside them where there are classes."""
+    if not generator.classes or label is None:
+        return u
+    one_hot = nn.functional.one_hot(label, generator.classes).to(u)
+    return torch.cat([u, one_hot.repeat(len(u) // len(label), 1)], 1)
+
+
+def _log_law(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
+    """Log-density of latents (K, m, l) where the generator draws them from, (K, m)."""
+    if generator.law is None:
+        return _log_normal(u).sum(2)
+    again = None if label is None else label.repeat(len(u))
+    return generator.law.log_density(u.flatten(0, 1), again).view(u.shape[:2])
+
+
+def _log_normal(z: Tensor) -> Tensor:
+    return -0.5 * (z.square() + math.log(2 * math.pi))
+
+
+def _drawn(p: Tensor, rng: torch.Generator) -> Tensor:
+    """An index drawn from each row of weights (n, k), with a CPU generator: (n,)."""
+    u = torch.rand((len(p), 1), dtype=torch.float64, generator=rng).to(p.device)
+    return invert(p.double(), u).squeeze(1)
