@@ -12,6 +12,7 @@ from privgan.mechanisms import Mechanism, SubsetSelection
 from privgan.tables.columns import Column, Misfit
 
 CELLS = 16  # that a range is cut into, unless said otherwise
+MOST = 10_000  # cells of a column: a schema may come from a stranger
 EXACT = 2**53  # integers up to it are float64 numbers
 DAY = 86_400_000_000  # microseconds
 
@@ -45,9 +46,10 @@ class Ranged(Column):
                 )
             vars(self).update(cells=tuple(self.cells))
         else:
-            starts = self._equal(low, high, checks.positive_int(f"{self.name}: cells", self.cells))
-            if len(starts) < 2:
-                raise ValueError(f"{self.name}: cells must be at least 2, got {self.cells}")
+            cells = checks.positive_int(f"{self.name}: cells", self.cells)
+            starts = self._equal(low, high, min(cells, MOST))
+            if cells > MOST or len(starts) < 2:
+                raise ValueError(f"{self.name}: cells must be 2 to {MOST}, got {self.cells}")
         vars(self).update(starts=starts, ends=np.append(starts[1:], high))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -226,8 +228,8 @@ class Place(Column):
             raise ValueError(f"{self.name}: south and west must be below north and east")
         for side in ("rows", "columns"):
             checks.positive_int(f"{self.name}: {side}", getattr(self, side))
-        if self.rows * self.columns < 2:
-            raise ValueError(f"{self.name}: rows times columns must be at least 2 cells")
+        if not 2 <= self.rows * self.columns <= MOST:
+            raise ValueError(f"{self.name}: rows times columns must be 2 to {MOST} cells")
 
     def _corner(self, *ends: str) -> np.ndarray:
         return np.array([checks.public(f"{self.name}: {e}", getattr(self, e)) for e in ends])
