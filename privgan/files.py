@@ -5,6 +5,7 @@ ValueError that names the file.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -86,7 +87,8 @@ def reading(path: Path, fault: str) -> Iterator[None]:
             raise ValueError("it is no file")
         yield
     except (FileNotFoundError, PermissionError) as error:
-        raise type(error)(error.errno, f"{fault}: {error.strerror or error}") from None
+        code = error.errno or (errno.ENOENT if not path.exists() else errno.EACCES)
+        raise type(error)(code, f"{fault}: {os.strerror(code)}") from None
     except Exception as error:  # libraries have many words for a damaged file
         said = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"{fault}: {said[:SHOWN]}") from error

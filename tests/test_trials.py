@@ -25,7 +25,7 @@ import torch
 import privgan as pg
 from privgan.artifact import claims, contrast, data, metrics, npmle, plotting, rates, referee, sweep
 
-ROOMS = pg, pg.sinkhorn, pg.mechanisms, pg.generators, pg.reports, pg.training, pg.audit
+ROOMS = pg, pg.sinkhorn, pg.mechanisms, pg.generators, pg.reports, pg.training, pg.audit, pg.tables
 ARTIFACT = claims, contrast, data, metrics, npmle, plotting, rates, referee, sweep
 KINDS = ValueError, TypeError, KeyError, FloatingPointError, OSError, NotImplementedError
 RECORDS = re.compile(r"77\.1|1\.23|12345")  # of 77.125 and 123456.789, however they are rounded
@@ -113,7 +113,7 @@ def things():
 
 
 NAMES = {name: thing for module in ARTIFACT for name, thing in vars(module).items()}
-NAMES |= {name: getattr(room, name) for room in (*ROOMS, pg.tables) for name in room.__all__}
+NAMES |= {name: getattr(room, name) for room in ROOMS for name in room.__all__}
 
 
 def value(x, y):

@@ -28,6 +28,7 @@ def read_frame(path: str | Path, table: Table) -> Any:
     """
     import pandas as pd
 
+    checks.instance("table", table, Table)
     place = checks.as_path("path", path)
     texts = {
         c.name: str
@@ -44,6 +45,9 @@ def read_frame(path: str | Path, table: Table) -> Any:
 
 def write_frame(path: str | Path, frame: Any) -> None:
     """A pandas frame as CSV or Parquet, by the name's ending; whole or not at all."""
+    import pandas as pd
+
+    checks.instance("frame", frame, pd.DataFrame)
     place = checks.as_path("path", path)
     if place.suffix.lower() == ".parquet":
         buffer = io.BytesIO()
@@ -58,6 +62,8 @@ def write_reports(path: str | Path, table: Table, reports: Reports) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    checks.instance("table", table, Table)
+    checks.instance("reports", reports, Reports)
     check_fits(table, reports.mechanism)
     bits = reports.values.cpu().numpy().astype(np.uint8)
     columns = pa.table({f"{j}": bits[:, j] for j in range(bits.shape[1])})

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from privgan import checks, reports
 from privgan.audit import identifiability
-from privgan.files import write_atomically
+from privgan.files import reading, write_atomically
 from privgan.mechanisms import Product, Sampled
 from privgan.reports import Reports
 from privgan.streams import stream
@@ -67,7 +67,8 @@ class Table(Value):
         """The schema in a JSON or YAML file: ``columns``, each with ``name``, ``kind`` and the
         arguments of its class. Raises OSError, or ValueError naming the column that is wrong."""
         place = checks.as_path("path", path)
-        text = place.read_text()
+        with reading(place, f"{place} cannot be read as a schema"):
+            text = place.read_text()
         try:
             if place.suffix.lower() in (".yaml", ".yml"):
                 import yaml
@@ -316,8 +317,18 @@ def _column(c: int, entry: Any) -> Column:
     # To YAML a bare yes is True, as a key too.
     words = {True: "yes", False: "no"}
     arguments = {str(words.get(k, k)): value for k, value in entry.items() if k != "kind"}
+    where, kind = f"columns[{c}], {entry['name']!r}", KINDS[entry["kind"]]
+    fields = {name: f for name, f in kind.__dataclass_fields__.items() if f.init}
+    needed = [n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING]
+    unknown = [name for name in arguments if name not in fields]
+    if unknown or not arguments.keys() >= {*needed}:
+        wrong = f"knows no {unknown[0]!r}" if unknown else "lacks something"
+        others = [name for name in fields if name not in needed]
+        raise ValueError(
+            f"{where} {wrong}; a column of kind {entry['kind']} takes {', '.join(needed)}"
+            + (f" and, if you like, {', '.join(others)}" if others else "")
+        )
     try:
-        return KINDS[entry["kind"]](**arguments)
+        return kind(**arguments)
     except (TypeError, ValueError) as error:
-        said = str(error).replace("__init__() ", "")
-        raise ValueError(f"columns[{c}], {entry['name']!r}: {said}") from None
+        raise ValueError(f"{where}: {error}") from None

@@ -63,6 +63,7 @@ def marginals(reports: Reports) -> list[Tensor]:
     By expectation-maximisation from the uniform law. Raises TypeError for a mechanism that is not
     of a table.
     """
+    checks.instance("reports", reports, Reports)
     return [_likeliest(channel, y) for channel, y in by_column(reports)]
 
 
