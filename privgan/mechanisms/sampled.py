@@ -61,6 +61,9 @@ class Present(Cost):
                 total[:, :-1] = self.cost.gradient(x[:, :-1], y[rows, :-1], plan[:, rows])
         return total
 
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(y[:, -1] > 0.5, self.cost.paired(x[:, :-1], y[:, :-1]), 0.0)
+
     def flat(self, d: int) -> Tensor:
         found = super().flat(d)
         found[:-1] = self.cost.flat(d - 1)
