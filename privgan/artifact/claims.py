@@ -70,6 +70,7 @@ def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
             "measured": c.measured,
             "tolerance": c.tolerance,
             "verdict": c.verdict,
+            "goal": c.goal,
         }
         for c in _claims(claims)
     ]
