@@ -169,7 +169,7 @@ class Sampled(Mechanism):
 
     def drawn(self, reports: Tensor) -> Tensor:
         """Which blocks are in each of ``reports`` (m, d'), (m, blocks) bool."""
-        return reports[:, [s.stop - 1 for s in self.reports]] > 0.5
+        return torch.stack([reports[:, s.stop - 1] for s in self.reports], 1) > 0.5
 
     def draw_sets(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` sets of blocks, (n, blocks) bool: block by block, by what is left to be drawn."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from privgan.sinkhorn import _prepare, solve_samples
+from privgan.sinkhorn import _problem, solve_samples
 from privgan.sinkhorn._precision import check_range, extent, holds, reach, rounding, sums_hold
 from privgan.sinkhorn._prepare import Prepared
 from privgan.sinkhorn.costs import L1, Cost, SquaredL2
@@ -74,7 +74,7 @@ class Gap(Cost):
 
 @pytest.mark.parametrize("backend", ["dense", "streaming"])
 def test_a_cost_that_is_no_number_is_seen_wherever_it_is(backend, monkeypatch):
-    monkeypatch.setattr(_prepare, "TILE", 10)  # two rows a tile: the NaN is in the second
+    monkeypatch.setattr(_problem, "TILE", 10)  # two rows a tile: the NaN is in the second
     x, y = torch.arange(7.0)[:, None], torch.arange(5.0)[:, None]
     assert math.isnan(reach(x, y, Gap(), 1)[1])
     with pytest.raises(ValueError, match="some costs are not finite"):
