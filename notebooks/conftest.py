@@ -7,26 +7,28 @@ from pathlib import Path
 import nbval.kernel
 import yaml
 
-from privgan.artifact import data, run
+from privgan.artifact import data, run, tables
 
 if os.environ.get("PRIVGAN_DATA_DIR"):  # kernels run in this folder, pytest perhaps elsewhere
     os.environ["PRIVGAN_DATA_DIR"] = str(data.data_dir().resolve())
 
 PLANS = yaml.safe_load((Path(__file__).parent / "scales.yaml").read_text())
-NEED_MNIST = [f"{name}.ipynb" for name, plan in PLANS.items() if plan.get("data") == "mnist"]
-
-try:
-    data.mnist("train"), data.mnist("test")
-    collect_ignore = []
-except data.DataUnavailable as error:
-    collect_ignore = NEED_MNIST
-    reason = str(error)
+NEEDED = {
+    "mnist": lambda: (data.mnist("train"), data.mnist("test")),
+    "tables": lambda: [tables.fetched(name) for name in tables.SOURCES],
+}
+collect_ignore, reasons = [], []
+for kind, fetch in NEEDED.items():
+    try:
+        fetch()
+    except data.DataUnavailable as error:
+        missing = [f"{name}.ipynb" for name, plan in PLANS.items() if plan.get("data") == kind]
+        collect_ignore += missing
+        reasons.append(f"not run, for want of data: {', '.join(missing)}\n{error}")
 
 
 def pytest_report_header():
-    if collect_ignore:
-        return f"not run, for want of MNIST: {', '.join(collect_ignore)}\n{reason}"
-    return None
+    return reasons
 
 
 # Kernels that start side by side would race for ports.

@@ -104,6 +104,11 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
             output = f"{name}.digits"
             given |= plan["stand_in"]
             print(f"{name}: {error}\n{name}: running on the bundled digits instead -> {output}")
+    if plan["data"] == "tables":  # none stands in for them: said before anything runs
+        from privgan.artifact import tables
+
+        for source in tables.SOURCES:
+            tables.fetched(source)
     given |= overrides
     check_parameters(given, template_parameters(template), f"{SCALES.name} / {name}")
     smoke_or_figures = BUILD / "smoke" if scale == "smoke" else ROOT / "figures"
@@ -170,9 +175,9 @@ def _plan(name: str) -> dict[str, Any]:
     for key, value in plan.items():
         if key not in parts:
             raise ValueError(f"{source}: unknown key {key!r}; it may have {', '.join(parts)}")
-        fits = value == "mnist" if key == "data" else isinstance(value, dict)
+        fits = value in ("mnist", "tables") if key == "data" else isinstance(value, dict)
         if not fits:
-            expected = "mnist or left out" if key == "data" else "a mapping of parameters"
+            expected = "mnist, tables or left out" if key == "data" else "a mapping of parameters"
             raise ValueError(f"{source}: {key} is {value!r}; it must be {expected}")
         parts[key] = value
     return parts

@@ -120,8 +120,16 @@ def _both(reports: Reports, a: int, b: int) -> tuple[Tensor, Tensor]:
     return first.double(), second.double()
 
 
+def _apart(reports: Reports, a: int, b: int) -> Law:
+    singles = _marginals(reports)
+    found: np.ndarray = np.outer(singles[a], singles[b])
+    return found
+
+
 def _debiased(reports: Reports, a: int, b: int) -> Law:
     first, second = _both(reports, a, b)
+    if not len(first):  # nobody reported both: there is no telling, as if they were independent
+        return _apart(reports, a, b)
     channels = [channel for channel, _ in by_column(reports)]
     law = channels[a].unbiased(first).T @ channels[b].unbiased(second) / len(first)
     found: np.ndarray = law.numpy()
@@ -130,6 +138,8 @@ def _debiased(reports: Reports, a: int, b: int) -> Law:
 
 def _likeliest(reports: Reports, a: int, b: int) -> Law:
     first, second = _both(reports, a, b)
+    if not len(first):
+        return _apart(reports, a, b)
     sides = []
     for c, y in ((a, first), (b, second)):
         channel = by_column(reports)[c][0]

@@ -59,7 +59,7 @@ def test_an_integer_may_stand_for_a_float(project):
     ("message", "change"),
     [
         ("unknown key 'papr'", {"papr": {"steps": 20}}),
-        ("data is 'mnits'; it must be mnist or left out", {"data": "mnits"}),
+        ("data is 'mnits'; it must be mnist, tables or left out", {"data": "mnits"}),
         ("paper is 5; it must be a mapping of parameters", {"paper": 5}),
         ("scales.yaml / toy is 3; it must be a mapping of data, paper, stand_in", 3),
         ("'out_dir' is set by the runner", {"out_dir": "/tmp"}),
