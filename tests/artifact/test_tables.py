@@ -70,6 +70,16 @@ def test_rivals_find_what_goes_together_where_reports_say_much(name, choose):
     assert (two < 0.06) == (name != "independent")
 
 
+@pytest.mark.parametrize("name", table_rivals.RIVALS)
+def test_pairs_that_nobody_reported_are_taken_for_independent(name):
+    reports = PAIR.simulate(rows(6000), epsilon=12.0, choose=1, seed=1)
+    made = table_rivals.RIVALS[name](PAIR, reports, 5000, 0)
+    alone = table_rivals.independent(PAIR, reports, 5000, 1)
+    one, two = tables.total_variation(made, alone, PAIR)
+    assert one < 0.03
+    assert two < 0.05
+
+
 def test_the_study_counts_every_method_once_for_each_budget_and_seed(tmp_path):
     raw = tables.Raw("small", PAIR, rows(700), rows(200, 1), "a")
     found = table_study.compare(raw, [8.0], [0, 1], steps=5, checkpoint_dir=str(tmp_path))
