@@ -39,7 +39,7 @@ def lopub(table: Table, reports: Reports, n: int, seed: int) -> np.ndarray:
     d = len(table.columns)
     told = np.zeros((d, d))
     for (a, b), law in pairs.items():
-        told[a, b] = -max(_information(law), 1e-12)
+        told[a, b] = -1.0 - _information(law)  # an edge of nearly 0 would count for none
     tree = minimum_spanning_tree(told)
     order, before = breadth_first_order(tree + tree.T, 0, directed=False)
     codes = np.zeros((n, d), np.int64)
