@@ -13,7 +13,7 @@ from privgan.artifact.referee import accuracy, fit_classifier
 from privgan.generators import Generator
 from privgan.mechanisms import LinearMap, PrivUnit, Product, RandomizedResponse, Sphere, one_hot
 from privgan.mechanisms.linear import low_frequencies
-from privgan.training import closed_form
+from privgan.training.debiasing import Debiased
 
 LENGTH = 7.0  # of the images that directions are shown as: the usual one of raw features
 # Class means alone, one covariance for all, and one for each: what `closed_form` is told.
@@ -75,10 +75,10 @@ def read(
     raw = torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[:n_reports]
     mechanism, judged = plan.mechanism, plan.shown(test.pixels)
     reports = mechanism.privatize(raw, seed=1 + seed)
-    model = closed_form(reports, mechanism, seed=seed)
-    found = {}
+    debiased = Debiased(reports, mechanism, seed=seed)
+    model, found = debiased.generator(), {}
     for rule, (own, floor) in RULES.items():
-        law = closed_form(reports, mechanism, own=own, floor=floor, seed=seed)
+        law = debiased.generator(own=own, floor=floor)
         right = classify(law, judged / LENGTH) == test.labels  # type: ignore[arg-type]
         found[rule] = right.double().mean().item()
     teach = partial(fit_classifier, noise=student_noise, seed=seed)

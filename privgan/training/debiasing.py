@@ -36,7 +36,6 @@ LEAST = 1e-9  # a floor: covariances have factors
 FOLDS = 5  # parts of the reports, each left out once
 
 
-@usual(grad=False)
 def closed_form(
     reports: ArrayLike | Reports,
     mechanism: Mechanism,
@@ -58,39 +57,76 @@ def closed_form(
     classes' means; by default all of up to 128 features, else those that stand out of the noise.
     seed: of the parts in which reports are left out. Raises TypeError for other mechanisms.
     """
-    checks.instance("mechanism", mechanism, Mechanism)
-    rank = None if rank is None else checks.positive_int("rank", rank)
-    given = values_of("reports", reports)
-    if len(given) < 2 * FOLDS:
-        raise ValueError(f"reports has {len(given)} rows; closed_form needs at least {2 * FOLDS}")
-    numbers, label = parts(mechanism, given.shape[1])
-    y = given.to("cpu", torch.float64)
-    u = torch.cat([n.mechanism.unbiased(y[:, n.reports]) for n in numbers], 1)
-    w, log_k = y.new_ones(len(y), 1), y.new_zeros(len(y), 1)
-    if label is not None:
-        answers = y[:, label.reports]
-        w = label.mechanism.unbiased(answers)
-        log_k = label.mechanism.log_density(torch.eye(w.shape[1]).to(y), answers).T
+    return Debiased(reports, mechanism, rank=rank, seed=seed).generator(own=own, floor=floor)
 
-    noise, movable = noise_of(numbers, u.shape[1])
-    centre = u.mean(0) * movable
-    u = u - centre
-    basis, noise = _subspace(u, w, noise, rank)
-    u = u @ basis
-    mixes = OWN if label is not None else OWN[-1:]
-    if own is not None:
-        mixes = (_share("own", own),)
-    floors = FLOORS if floor is None else (max(LEAST, _share("floor", floor)),)
-    choices = list(product(mixes, floors))
-    scores = torch.empty(len(choices), len(y), dtype=torch.float64)
-    order = torch.randperm(len(y), generator=stream(seed, "closed form"))
-    for out in order.chunk(FOLDS):
-        rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, out, False)
-        found = noise.moments(u[rest], w[rest])
-        for k, choice in enumerate(choices):
-            scores[k, out] = _score(regular(found, *choice), noise, u[out], log_k[out])
-    best = regular(noise.moments(u, w), *choices[_simplest(scores)])
-    return _generator(best, centre, basis, numbers, label is not None, given.dtype)
+
+class Debiased:
+    """Moments of records, from reports: of which several closed forms may be made.
+
+    Arguments as of `closed_form`. A choice of ``own`` and ``floor`` is scored once, however many
+    generators ask for it.
+    """
+
+    @usual(grad=False)
+    def __init__(
+        self,
+        reports: ArrayLike | Reports,
+        mechanism: Mechanism,
+        *,
+        rank: int | None = None,
+        seed: int = 0,
+    ):
+        checks.instance("mechanism", mechanism, Mechanism)
+        rank = None if rank is None else checks.positive_int("rank", rank)
+        given = values_of("reports", reports)
+        if len(given) < 2 * FOLDS:
+            raise ValueError(
+                f"reports has {len(given)} rows; closed_form needs at least {2 * FOLDS}"
+            )
+        self.numbers, self.label = parts(mechanism, given.shape[1])
+        self.dtype, y = given.dtype, given.to("cpu", torch.float64)
+        u = torch.cat([n.mechanism.unbiased(y[:, n.reports]) for n in self.numbers], 1)
+        w, self.log_k = y.new_ones(len(y), 1), y.new_zeros(len(y), 1)
+        if self.label is not None:
+            answers, channel = y[:, self.label.reports], self.label.mechanism
+            w = channel.unbiased(answers)
+            self.log_k = channel.log_density(torch.eye(w.shape[1]).to(y), answers).T
+        noise, movable = noise_of(self.numbers, u.shape[1])
+        self.centre = u.mean(0) * movable
+        self.basis, self.noise = _subspace(u - self.centre, w, noise, rank)
+        self.u = (u - self.centre) @ self.basis
+        self.moments = self.noise.moments(self.u, w)
+        order = torch.randperm(len(y), generator=stream(seed, "closed form"))
+        self.folds = []
+        for out in order.chunk(FOLDS):
+            rest = torch.ones(len(y), dtype=torch.bool).index_fill(0, out, False)
+            self.folds.append((out, self.noise.moments(self.u[rest], w[rest])))
+        self.scores: dict[tuple[float, float], Tensor] = {}
+
+    @usual(grad=False)
+    def generator(self, *, own: float | None = None, floor: float | None = None) -> Generator:
+        """The closed form; what is not given is chosen by the reports left out of each fold."""
+        mixes = OWN if self.label is not None else OWN[-1:]
+        if own is not None:
+            mixes = (_share("own", own),)
+        floors = FLOORS if floor is None else (max(LEAST, _share("floor", floor)),)
+        choices = list(product(mixes, floors))
+        best = choices[0]
+        if len(choices) > 1:
+            best = choices[_simplest(torch.stack([self._scored(choice) for choice in choices]))]
+        found = regular(self.moments, *best)
+        labelled = self.label is not None
+        return _generator(found, self.centre, self.basis, self.numbers, labelled, self.dtype)
+
+    def _scored(self, choice: tuple[float, float]) -> Tensor:
+        """How likely each report is by the folds that it was left out of, (m,)."""
+        if choice not in self.scores:
+            found = torch.empty(len(self.u), dtype=torch.float64)
+            for out, moments in self.folds:
+                law = regular(moments, *choice)
+                found[out] = _score(law, self.noise, self.u[out], self.log_k[out])
+            self.scores[choice] = found
+        return self.scores[choice]
 
 
 def _share(name: str, value: float) -> float:
