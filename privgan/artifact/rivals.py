@@ -5,12 +5,14 @@ result. The rest of the field is near: `privgan.artifact.contrast` (other transp
 `privgan.artifact.deconvolution` (mixtures) and `privgan.artifact.readers` (no generator at all).
 """
 
-from itertools import islice
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from privgan import checks
 from privgan.generators import Generator, Labelled
@@ -27,6 +29,7 @@ WIDTH = 64  # of a critic's layers
 START = 0.2  # of the reports' spread: a std from which latents are worth their nats
 
 
+@usual()
 def ambient_gan(
     generator: Generator,
     reports: ArrayLike | Reports,
@@ -46,10 +49,8 @@ def ambient_gan(
     additive on numbers; a class's answers are drawn anew. Returns the critic's losses.
     """
     y = values_of("reports", reports).float()
-    steps, batch_size = (
-        checks.positive_int("steps", steps),
-        checks.positive_int("batch_size", batch_size),
-    )
+    rng = stream(seed, "rival")
+    batches = _batches(len(y), steps, batch_size, rng)
     rate, weight = checks.positive("lr", lr), checks.positive("penalty", penalty)
     numbers, _ = parts(mechanism, y.shape[1])
     moving = torch.zeros(y.shape[1])
@@ -61,25 +62,23 @@ def ambient_gan(
     settings: dict[str, Any] = {"lr": rate, "betas": (0.5, 0.99)}
     ours, theirs = (torch.optim.Adam(m.parameters(), **settings) for m in (generator, critic))
     generator.settle(*(part.float() for part in mechanism.location(y)))
-    rng, losses = stream(seed, "rival"), []
-    for real in islice(_batches(y, batch_size, rng), steps):
+    losses = []
+    for rows in batches:
+        real = y[rows]
         fake = _reported(generator, mechanism, len(real), moving, rng)
         real = real.clone().requires_grad_()
         told = critic(real)
         (slope,) = torch.autograd.grad(told.sum(), real, create_graph=True)
-        loss = (
-            nn.functional.softplus(-told).mean()
-            + nn.functional.softplus(critic(fake.detach())).mean()
-        )
+        loss = softplus(-told).mean() + softplus(critic(fake.detach())).mean()
         _step(theirs, loss + weight / 2 * slope.square().sum(1).mean())
         losses.append(loss.item())
-        _step(ours, nn.functional.softplus(-critic(fake)).mean())
+        _step(ours, softplus(-critic(fake)).mean())
     return losses
 
 
 @usual()
 def naive_vae(
-    generator: Labelled | Generator,
+    generator: Generator,
     reports: ArrayLike | Reports,
     mechanism: Mechanism,
     *,
@@ -97,10 +96,8 @@ def naive_vae(
     latents draw the noise.
     """
     y = values_of("reports", reports).float()
-    steps, batch_size = (
-        checks.positive_int("steps", steps),
-        checks.positive_int("batch_size", batch_size),
-    )
+    rng = stream(seed, "rival")
+    batches = _batches(len(y), steps, batch_size, rng)
     rate, k = checks.positive("lr", lr), generator.classes
     decoder = generator.decoder if isinstance(generator, Labelled) else generator
     images, labels = y[:, : y.shape[1] - k], y[:, y.shape[1] - k :]
@@ -110,10 +107,8 @@ def naive_vae(
     decoder.settle(images.mean(0), images.std(0))
     log_noise = torch.log(START * images.std(0).mean()).requires_grad_()
     adam = torch.optim.Adam([*generator.parameters(), *encoder.parameters(), log_noise], rate)
-    rng, rows = stream(seed, "rival"), torch.arange(len(y))[:, None]
     with in_mode(generator, training=True):
-        for step, batch in enumerate(islice(_batches(rows, batch_size, rng), steps)):
-            chosen = batch[:, 0]
+        for step, chosen in enumerate(batches):
             mean, log_std = encoder.normal(encoder.features(y[chosen]))
             u = mean + log_std.exp() * torch.randn(mean.shape, generator=rng)
             made = decoder(torch.cat([u, labels[chosen]], 1))
@@ -171,11 +166,12 @@ class _ImageCritic(nn.Module):
         return found
 
 
-def _batches(rows: Tensor, size: int, rng: torch.Generator) -> Any:
-    """Rows in shuffled batches, epoch after epoch, for ever."""
-    while True:
-        for chosen in torch.randperm(len(rows), generator=rng).split(min(size, len(rows))):
-            yield rows[chosen]
+def _batches(n: int, steps: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers below ``n`` in ``steps`` shuffled batches, epoch after epoch."""
+    steps = checks.positive_int("steps", steps)
+    size = min(checks.positive_int("batch_size", size), n)
+    epochs = (torch.randperm(n, generator=rng).split(size) for _ in itertools.count())
+    return itertools.islice(itertools.chain.from_iterable(epochs), steps)
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

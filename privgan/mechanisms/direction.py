@@ -27,8 +27,8 @@ from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens
-from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import Transposed, check_points
+from privgan.mechanisms.flat import FlatCost
+from privgan.sinkhorn.costs import check_points
 from privgan.surroundings import full_precision
 
 EDGE = 1e-5  # lengths this far from 1 are put down to rounding
@@ -83,7 +83,7 @@ class Sphere(Bounds):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CapCost(Cost):
+class CapCost(FlatCost):
     """``weight`` where x.y is below ``height``, else 0. Flat in x: the gradient is zero."""
 
     weight: float
@@ -96,25 +96,6 @@ class CapCost(Cost):
 
     def paired(self, x: Tensor, y: Tensor) -> Tensor:
         return self.weight * ((x.double() * y.double()).sum(1) < self.height).to(y.dtype)
-
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-    def flat(self, d: int) -> Tensor:
-        return torch.ones(d, dtype=torch.bool, device="cpu")
-
-    @property
-    def T(self) -> Cost:
-        return _FlatTransposed(self)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _FlatTransposed(Transposed):
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-    def flat(self, d: int) -> Tensor:
-        return self.cost.flat(d)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

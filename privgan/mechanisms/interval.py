@@ -23,15 +23,15 @@ from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.bounds import LARGEST, SMALLEST, Box
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens
-from privgan.sinkhorn import Cost
-from privgan.sinkhorn.costs import Transposed, check_points
+from privgan.mechanisms.flat import FlatCost
+from privgan.sinkhorn.costs import check_points
 
 EDGE = 1e-5  # reports this far out, relatively, are put down to rounding
 STEPS = 16.0  # between neighbouring numbers that half a band must have room for
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BandCost(Cost):
+class BandCost(FlatCost):
     """``weight`` times the number of coordinates with ``|y - stretch x| > half``.
 
     box: its intervals are scaled to [-1, 1] first. Flat in x: the gradient is zero.
@@ -55,25 +55,6 @@ class BandCost(Cost):
         for k, values in enumerate(y.unbind(1)):
             misses += (values < lows[:, k, None]) | (values > highs[:, k, None])
         return self.weight * misses
-
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-    def flat(self, d: int) -> Tensor:
-        return torch.ones(d, dtype=torch.bool, device="cpu")
-
-    @property
-    def T(self) -> Cost:
-        return _FlatTransposed(self)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class _FlatTransposed(Transposed):
-    def gradient(self, x: Tensor, y: Tensor, plan: Tensor) -> Tensor:
-        return torch.zeros_like(x)
-
-    def flat(self, d: int) -> Tensor:
-        return self.cost.flat(d)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

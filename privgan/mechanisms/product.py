@@ -1,5 +1,6 @@
 """Independent mechanisms on the columns of one record: numbers and categories in one table."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -60,15 +61,10 @@ class Product(Mechanism):
 
     def __init__(self, *blocks: tuple[slice, Mechanism]):
         ordered = partition(blocks, "Product")
-        reports, start = [], 0
-        for columns, mechanism in ordered:
-            width = mechanism.report_dim(columns.stop - columns.start)
-            reports.append(slice(start, start + width))
-            start += width
         recovery = (f"columns {s.start}:{s.stop}, {m.recovery}" for s, m in ordered)
         vars(self).update(
             blocks=ordered,
-            reports=tuple(reports),
+            reports=side_by_side(ordered),
             dim=ordered[-1][0].stop,
             noise=f"independent on {len(ordered)} blocks of columns",
             recovery="the joint law can be recovered, each block as far as its own mechanism "
@@ -103,12 +99,7 @@ class Product(Mechanism):
         total = checks.positive("the sum of shares", sum(shares))
         # Rounded down by a few units, so that the sum of the parts never exceeds the whole.
         unit = epsilon * (1 - 1e-15 * len(blocks)) / total
-        made = []
-        for k, (block, share) in enumerate(zip(blocks, shares, strict=True)):
-            if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):
-                raise TypeError(f"blocks[{k}] must be a pair (columns, calibrate)")
-            made.append((block[0], block[1](epsilon=unit * share)))
-        return cls(*made)
+        return cls(*calibrated(blocks, [unit * share for share in shares]))
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_dim(x)
@@ -195,6 +186,25 @@ def partition(
             raise ValueError(f"{columns} does not fit {mechanism!r}, which has {mechanism.dim}")
         covered = columns.stop
     return tuple(ordered)
+
+
+def side_by_side(blocks: Sequence[tuple[slice, Mechanism]], marks: int = 0) -> tuple[slice, ...]:
+    """The columns of a report that hold each block's own, with so many ``marks`` after it."""
+    widths = [m.report_dim(s.stop - s.start) + marks for s, m in blocks]
+    ends = itertools.accumulate(widths, initial=0)
+    return tuple(slice(a, b) for a, b in itertools.pairwise(ends))
+
+
+def calibrated(
+    blocks: Sequence[tuple[slice, Callable[..., Mechanism]]], epsilons: Sequence[float]
+) -> list[tuple[slice, Mechanism]]:
+    """Blocks (columns, mechanism) of blocks (columns, calibrate), each at its own epsilon."""
+    made = []
+    for k, (block, epsilon) in enumerate(zip(blocks, epsilons, strict=True)):
+        if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):
+            raise TypeError(f"blocks[{k}] must be a pair (columns, calibrate)")
+        made.append((block[0], block[1](epsilon=epsilon)))
+    return made
 
 
 def _block(name: str, block: tuple[slice, Mechanism]) -> tuple[slice, Mechanism]:

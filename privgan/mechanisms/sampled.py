@@ -32,7 +32,7 @@ from privgan import checks
 from privgan.mechanisms.base import Mechanism, in_words, refuse_sensitivity
 from privgan.mechanisms.budget import Budget
 from privgan.mechanisms.chances import happens
-from privgan.mechanisms.product import BlockCost, partition
+from privgan.mechanisms.product import BlockCost, calibrated, partition, side_by_side
 from privgan.sinkhorn import Cost
 from privgan.sinkhorn.costs import check_points
 from privgan.surroundings import full_precision
@@ -102,17 +102,12 @@ class Sampled(Mechanism):
         if len(given) != len(ordered):
             raise ValueError(f"weights has {len(given)} numbers for {len(ordered)} blocks")
         positive = [checks.positive(f"weights[{b}]", w) for b, w in enumerate(given)]
-        reports, start = [], 0
-        for columns, mechanism in ordered:
-            width = mechanism.report_dim(columns.stop - columns.start) + 1
-            reports.append(slice(start, start + width))
-            start += width
         several = f"up to {choose} blocks of columns" if choose > 1 else "single blocks of columns"
         vars(self).update(
             blocks=ordered,
             choose=choose,
             weights=tuple(positive),
-            reports=tuple(reports),
+            reports=side_by_side(ordered, marks=1),
             dim=ordered[-1][0].stop,
             noise=f"{choose} of {len(ordered)} blocks of columns, drawn at random, each through "
             "its own mechanism; the others are left out",
@@ -136,12 +131,7 @@ class Sampled(Mechanism):
         """
         each = checks.positive("epsilon", epsilon) / checks.positive_int("choose", choose)
         each *= 1 - 1e-15 * choose  # the sum of the parts never exceeds the whole
-        made = []
-        for b, block in enumerate(blocks):
-            if not isinstance(block, tuple | list) or len(block) != 2 or not callable(block[1]):
-                raise TypeError(f"blocks[{b}] must be a pair (columns, calibrate)")
-            made.append((block[0], block[1](epsilon=each)))
-        return cls(*made, choose=choose, weights=weights)
+        return cls(*calibrated(blocks, [each] * len(blocks)), choose=choose, weights=weights)
 
     def forward(self, x: Tensor) -> Tensor:
         """What each mechanism adds its noise to, and a column where reports have the mark."""

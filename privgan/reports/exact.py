@@ -14,6 +14,7 @@ Bits need no grid: a float64 chance is a fraction, and is met exactly.
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -134,29 +135,23 @@ def release(
 
 
 def _release(mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:
-    # Exact types: a subclass may draw something else than its parent's noise.
-    if type(mechanism) is Gaussian or type(mechanism) is Laplace:
-        return _additive(mechanism, x)
-    if type(mechanism) is RandomizedResponse:
-        return _category(mechanism, x)
-    if type(mechanism) is UnaryEncoding:
-        return _bits(mechanism, x)
-    if type(mechanism) is SubsetSelection or type(mechanism) is Window:
-        return _subsets(mechanism, x)
-    if type(mechanism) is LocalHashing:
-        return _hashes(mechanism, x)
-    if type(mechanism) is Sampled:
-        return _sampled(mechanism, x)
-    if type(mechanism) is LinearMap:
-        return _release(mechanism.mechanism, mechanism.forward(x))
-    if type(mechanism) is Product:
-        parts = [_release(part, x[:, columns]) for columns, part in mechanism.blocks]
-        values, spent = zip(*parts, strict=True)
-        return torch.cat(values, 1), sum(spent, Spent())
+    sampler = SAMPLERS.get(type(mechanism))  # exact types: a subclass may draw something else
+    if sampler is not None:
+        return sampler(mechanism, x)
     raise ValueError(
         f"there is no exact sampler for {mechanism!r}; release through Laplace, Gaussian or a "
         "channel on categories, alone or within LinearMap, Product and Sampled"
     )
+
+
+def _features(mechanism: LinearMap, x: Tensor) -> tuple[Tensor, Spent]:
+    return _release(mechanism.mechanism, mechanism.forward(x))
+
+
+def _blocks(mechanism: Product, x: Tensor) -> tuple[Tensor, Spent]:
+    parts = [_release(part, x[:, columns]) for columns, part in mechanism.blocks]
+    values, spent = zip(*parts, strict=True)
+    return torch.cat(values, 1), sum(spent, Spent())
 
 
 def _additive(mechanism: Gaussian | Laplace, x: Tensor) -> tuple[Tensor, Spent]:
@@ -243,6 +238,20 @@ def _sampled(mechanism: Sampled, x: Tensor) -> tuple[Tensor, Spent]:
     dim = max((grid.dim for grid in grids), default=0)
     step = max((grid.step for grid in grids), default=0.0)
     return values, Spent(_up(math.fsum(pure)), tuple(GridNoise(dim, step, mu) for mu in mus))
+
+
+SAMPLERS: dict[type[Mechanism], Callable[..., tuple[Tensor, Spent]]] = {
+    Gaussian: _additive,
+    Laplace: _additive,
+    RandomizedResponse: _category,
+    UnaryEncoding: _bits,
+    SubsetSelection: _subsets,
+    Window: _subsets,
+    LocalHashing: _hashes,
+    Sampled: _sampled,
+    LinearMap: _features,
+    Product: _blocks,
+}
 
 
 def _log(ratio: Fraction) -> float:

@@ -66,21 +66,9 @@ class Column(Value):
         kind = Window if self.ordered and self.k > 4 else SubsetSelection
         return kind.calibrate(epsilon=epsilon, k=self.k)
 
+    @abstractmethod
     def encode(self, columns: Sequence[Any]) -> np.ndarray:
         """pandas columns as float64 (n, len(names)), NaN where missing. Raises `Misfit`."""
-        column = columns[0]
-        gone = column.isna().to_numpy(bool)
-        if isinstance(self.missing, tuple):
-            gone = gone | column.isin(self.missing).to_numpy(bool)
-        if gone.any() and not self.missing:
-            raise Misfit(gone.argmax(), "is missing, which the schema does not allow")
-        values = np.full((len(column), 1), math.nan)
-        rows = np.flatnonzero(~gone)
-        try:
-            values[rows, 0] = self._numbers(column[~gone])
-        except Misfit as error:
-            raise Misfit(rows[error.row], error.what) from None
-        return values
 
     def codes(self, values: np.ndarray) -> np.ndarray:
         """Cells of encoded values (n, len(names)), (n,) int64; the last for what is missing."""
@@ -108,10 +96,6 @@ class Column(Value):
         """What the cells are called, without the one for missing values."""
 
     @abstractmethod
-    def _numbers(self, column: Any) -> np.ndarray:
-        """A pandas column without missing values as numbers (n,)."""
-
-    @abstractmethod
     def _cells(self, values: np.ndarray) -> np.ndarray:
         """The cells (n,) of numbers (n, len(names)), none of which is NaN."""
 
@@ -125,7 +109,41 @@ class Column(Value):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Category(Column):
+class Single(Column):
+    """Base: a column that is one of the frame's."""
+
+    def encode(self, columns: Sequence[Any]) -> np.ndarray:
+        column = columns[0]
+        gone = column.isna().to_numpy(bool)
+        if isinstance(self.missing, tuple):
+            gone = gone | column.isin(self.missing).to_numpy(bool)
+        if gone.any() and not self.missing:
+            raise Misfit(gone.argmax(), "is missing, which the schema does not allow")
+        values = np.full((len(column), 1), math.nan)
+        rows = np.flatnonzero(~gone)
+        try:
+            values[rows, 0] = self._numbers(column[~gone])
+        except Misfit as error:
+            raise Misfit(rows[error.row], error.what) from None
+        return values
+
+    @abstractmethod
+    def _numbers(self, column: Any) -> np.ndarray:
+        """A pandas column without missing values as numbers (n,)."""
+
+
+class Coded(Single):
+    """Base: a column whose numbers are its cells."""
+
+    def _cells(self, values: np.ndarray) -> np.ndarray:
+        return values[:, 0].astype(np.int64)
+
+    def _within(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return codes[:, None]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Category(Coded):
     """One of the ``labels``: texts, or integers; the public alphabet, not what occurs.
 
     ordered: whether neighbouring labels are alike, as on a scale from bad to good.
@@ -157,12 +175,6 @@ class Category(Column):
             raise Misfit((codes < 0).argmax(), f"is none of the {len(self.alphabet)} categories")
         return codes
 
-    def _cells(self, values: np.ndarray) -> np.ndarray:
-        return values[:, 0].astype(np.int64)
-
-    def _within(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return codes[:, None]
-
     def _column(self, values: np.ndarray) -> Any:
         import pandas as pd
 
@@ -176,7 +188,7 @@ class Category(Column):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class YesNo(Column):
+class YesNo(Coded):
     """True or False. yes, no: what a file says for them."""
 
     _: KW_ONLY
@@ -200,12 +212,6 @@ class YesNo(Column):
         if np.isnan(found).any():
             raise Misfit(np.isnan(found).argmax(), "is neither yes nor no")
         return found
-
-    def _cells(self, values: np.ndarray) -> np.ndarray:
-        return values[:, 0].astype(np.int64)
-
-    def _within(self, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return codes[:, None]
 
     def _column(self, values: np.ndarray) -> Any:
         import pandas as pd

@@ -9,7 +9,7 @@ import numpy as np
 
 from privgan import checks
 from privgan.mechanisms import Mechanism, SubsetSelection
-from privgan.tables.columns import Column, Misfit
+from privgan.tables.columns import Column, Misfit, Single
 
 CELLS = 16  # that a range is cut into, unless said otherwise
 MOST = 10_000  # cells of a column: a schema may come from a stranger
@@ -18,7 +18,7 @@ DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Ranged(Column):
+class Ranged(Single):
     """Base: one number from ``low`` to ``high``.
 
     cells: how many equal parts of the range, or where each begins: numbers that rise from low.
@@ -265,9 +265,6 @@ class Place(Column):
         if half.any():
             raise Misfit(half.argmax(), "has one of latitude and longitude only")
         return values
-
-    def _numbers(self, column: Any) -> np.ndarray:
-        raise NotImplementedError  # `encode` has two columns
 
     def _cells(self, values: np.ndarray) -> np.ndarray:
         grid = ((values - self._corner("south", "west")) / self._step).astype(np.int64)

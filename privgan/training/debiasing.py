@@ -147,7 +147,8 @@ def regular(moments: Moments, own: float, floor: float) -> Moments:
 def _simplest(scores: Tensor) -> int:
     """The first of the rows of scores (choices, n) that is within a standard error of the best.
 
-    Of their difference, report by report: the rule of Breiman, Friedman, Olshen and Stone, 1984.
+    Of their difference, report by report: the rule of Breiman, Friedman, Olshen and Stone, 1984,
+    with the error of the pair in place of the best one's own.
     """
     behind = scores[scores.mean(1).argmax()] - scores
     error = behind.std(1) / math.sqrt(scores.shape[1])
