@@ -5,20 +5,23 @@ floor=1``), linear (``own=0``) and quadratic (``own=1``) discriminants of debias
 1936; Friedman, "Regularized discriminant analysis", 1989).
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from privgan import checks
-from privgan.generators import Labelled, Linear
+from privgan.generators import Generator, Labelled, Linear
 
 
-def classify(model: Labelled, x: Tensor) -> Tensor:
+def classify(model: Generator, x: Tensor) -> Tensor:
     """The likeliest class of records ``x`` (n, d), without their class, by Bayes' rule: (n,).
 
     ``model`` is what `privgan.closed_form` made of labelled reports. Of x, what its linear map
     cannot make is left out.
     """
     checks.instance("model", model, Labelled)
+    model = cast(Labelled, model)
     decoder, law = model.decoder, model.law
     if not isinstance(decoder, Linear) or law is None:
         raise ValueError("model has no law of latents, or is not linear; pass a closed_form")

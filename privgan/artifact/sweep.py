@@ -111,11 +111,6 @@ def side_by_side(
         return Parallel(n_jobs=jobs)(delayed(_alone)(function, *call) for call in each)
 
 
-def call(function: Callable[[], Any]) -> Any:
-    """``function()``: for `side_by_side`, where each call has keywords of its own."""
-    return function()
-
-
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

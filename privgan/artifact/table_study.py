@@ -73,10 +73,14 @@ def _target(raw: Raw) -> int:
     return [column.name for column in raw.table.columns].index(raw.target)
 
 
+def by_seed(rows: Rows, method: str, epsilon: float, figure: str) -> list[float]:
+    """A method's figure at one budget, for every seed."""
+    return [r[figure] for r in rows if r["method"] == method and r["epsilon"] == epsilon]
+
+
 def mean(rows: Rows, method: str, epsilon: float, figure: str) -> float:
     """Over seeds."""
-    found = [r[figure] for r in rows if r["method"] == method and r["epsilon"] == epsilon]
-    return float(np.mean(found))
+    return float(np.mean(by_seed(rows, method, epsilon, figure)))
 
 
 def best_rival(rows: Rows, epsilon: float, figure: str) -> tuple[str, float]:
@@ -111,9 +115,11 @@ def draw(axes: Any, rows: Rows, epsilons: Sequence[float], title: str) -> None:
     labels = {"two_way": "2-way total variation", "classifier": "classifier error"}
     for ax, (figure, label) in zip(axes, labels.items(), strict=True):
         for method, colour in zip([OURS, *RIVALS], COLOURS, strict=False):
-            means = [mean(rows, method, epsilon, figure) for epsilon in epsilons]
-            marker = "o" if method == OURS else "."
-            ax.plot(epsilons, means, color=colour, marker=marker, label=method, lw=1)
+            found = np.array([by_seed(rows, method, epsilon, figure) for epsilon in epsilons])
+            means = found.mean(1)
+            bars = means - found.min(1), found.max(1) - means
+            style = {"color": colour, "marker": "o" if method == OURS else ".", "lw": 1}
+            ax.errorbar(epsilons, means, bars, label=method, capsize=2, **style)
         ax.axhline(mean(rows, RAW, math.inf, figure), color="k", ls=":", lw=1, label=RAW)
         ax.set(xscale="log", xticks=[*epsilons], title=title, xlabel="epsilon a record")
         ax.set(xticklabels=[f"{e:g}" for e in epsilons], ylabel=label)
