@@ -35,7 +35,6 @@ CONFIDENCE = 1 - SIGNIFICANCE  # of each certified lower bound
 # For each record, reports held against the density: along lines, which takes a while, and counted.
 FIT_REPORTS, COUNTED = 2000, 20_000
 FIT_NUMBERS, FEWEST = 2**17, 160  # numbers in reports along lines, of which wide ones are fewer
-DIRECTIONS = 500  # reports held against the density on great circles
 PROBES = 64  # reports of each record at which densities are compared
 ROUNDING = 1e-9  # relative, allowed to what is computed without sampling
 
@@ -234,7 +233,7 @@ def _fit(mechanism: Mechanism, records: Tensor, seed: int) -> Finding:
         y = torch.cat(draw(mechanism, x, n, seed, f"fit, record {i}"))
         if numbers.any():
             p.append(line_p_value(mechanism, x, y[:lines], numbers))
-        p += [direction_p_value(part, x[c], y[:DIRECTIONS, r]) for part, c, r in directions]
+        p += [direction_p_value(part, x[c], y[:, r]) for part, c, r in directions]
         p += [count_p_value(part, x[columns], y[:, r]) for part, columns, r in categories]
     found = bonferroni(p)
     return Finding(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from privgan.audit.extremes import reports_directions
 from privgan.mechanisms import Mechanism, Sampled
 from privgan.mechanisms.categorical import Categorical
 
@@ -23,6 +24,7 @@ COARSE = 32  # and in each of two looks that find out where that is
 RARE = 1e-9  # a chance
 NEGLIGIBLE = 16.0  # nats below a line's highest density
 ENTRIES = 2**22  # numbers formed at once
+DIRECTIONS = 500  # reports held against the density on great circles
 
 
 def line_p_value(
@@ -69,10 +71,12 @@ def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
 
     On a great circle through a report, in any direction, the report's place has the density
     restricted to it; on that which leads there from the record, this times sin^(d - 2) of the
-    angle between them. Either place's distribution function is uniform.
+    angle between them. Either place's distribution function is uniform. Of many reports it takes
+    the first `DIRECTIONS`.
     """
     from scipy import stats  # a second and a half to import
 
+    y = y[:DIRECTIONS]
     if not y.isfinite().all() or len(y) > len(y.unique(dim=0)):
         return 0.0
     d, centre = y.shape[1], mechanism.forward(x[None])
@@ -108,7 +112,8 @@ def sampled_p_values(mechanism: Sampled, x: Tensor, y: Tensor) -> list[float]:
     for b, (s, (columns, part)) in enumerate(zip(mechanism.reports, mechanism.blocks, strict=True)):
         own = y[sets[:, b], s.start : s.stop - 1]
         if len(own) > 1:
-            judge = count_p_value if isinstance(part, Categorical) else line_p_value
+            judge = direction_p_value if reports_directions(part) else line_p_value
+            judge = count_p_value if isinstance(part, Categorical) else judge
             found.append(judge(part, x[columns], own))
     return found
 

@@ -5,16 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from privgan.files import check_writable, write_atomically
-from privgan.streams import stream
 from privgan.tables.files import read_frame, read_reports, write_frame, write_reports
 from privgan.tables.judging import quality
 from privgan.tables.table import Table
 from privgan.tables.training import STEPS, train
-
-HOLDOUT = 0.05  # as `fit` keeps out
+from privgan.training.trainer import Training, split
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +67,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     records = model.sample(options.rows or len(reports), seed=options.seed)
     write_frame(place, table.frame(records, seed=options.seed))
-    # The rows that `fit` kept out, which it draws in the same way.
-    order = torch.randperm(len(reports), generator=stream(options.seed, "holdout"))
-    heldout = order[: max(1, round(HOLDOUT * len(reports)))]
+    heldout, _ = split(len(reports), Training.holdout, options.seed)
     page = place.with_suffix(".html")
     write_atomically(page, quality(table, model, reports, heldout=heldout).html(), "report")
     print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")

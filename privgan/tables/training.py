@@ -112,9 +112,8 @@ def train(
     parts = [reports] if isinstance(reports, Reports) else [*reports]
     for part in parts:
         check_fits(table, part.mechanism)
-    counts = [torch.stack([y.new_tensor(len(y)) for _, y in by_column(p)]) for p in parts]
-    largest = [parts[int(torch.stack(counts)[:, c].argmax())] for c in range(len(table.columns))]
-    laws = [_likeliest(*by_column(part)[c]) for c, part in enumerate(largest)]
+    told = zip(*(by_column(part) for part in parts), strict=True)  # of each column, by each part
+    laws = [_likeliest(*max(column, key=lambda pair: len(pair[1]))) for column in told]
     model = MLP(
         checks.positive_int("latent_dim", latent_dim),
         table.slices[-1].stop,
@@ -154,10 +153,10 @@ def train(
 
 def check_fits(table: Table, mechanism: Mechanism) -> None:
     """Raise ValueError unless ``mechanism`` is one for the records of ``table``."""
-    blocks = getattr(mechanism, "blocks", None)
-    if not isinstance(mechanism, Product | Sampled) or [s for s, _ in blocks or ()] != [
-        *table.slices
-    ]:
+    if (
+        not isinstance(mechanism, Product | Sampled)
+        or tuple(s for s, _ in mechanism.blocks) != table.slices
+    ):
         raise ValueError("reports are of another table: its mechanism has other columns")
 
 

@@ -90,6 +90,13 @@ class Training:
         return known | {"generated": self.points, "snapshots": list(self.snapshots)}
 
 
+def split(n: int, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the reports, of ``n``, that a training keeps out, and of those it is on."""
+    order = torch.randperm(n, generator=stream(seed, "holdout"))
+    kept_out = max(1, round(holdout * n)) if holdout > 0.0 and n > 1 else 0
+    return order[:kept_out], order[kept_out:]
+
+
 class Trainer:
     """A generator on its way, with the reports it learns from and those held out.
 
@@ -119,18 +126,17 @@ class Trainer:
         self.training, self.device = training, device
         self.generator = generator.to(device)
         like = next(generator.parameters())
-        kept_out = 0
-        if training.mechanism is not None and training.holdout > 0.0 and len(reports) > 1:
-            kept_out = max(1, round(training.holdout * len(reports)))
-        if training.keep_best and not kept_out:
+        judged = training.mechanism is not None
+        kept_out, self.rows = split(
+            len(reports), training.holdout if judged else 0.0, training.seed
+        )
+        if training.keep_best and not len(kept_out):
             raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
-        split = torch.randperm(len(reports), generator=stream(training.seed, "holdout"))
-        self.heldout = reports[split[:kept_out].to(reports.device)].to(device)
-        self.rows = split[kept_out:]  # of the reports to train on
+        self.heldout = reports[kept_out.to(reports.device)].to(device)
         if training.batch_size > len(self.rows):
             raise ValueError(
                 f"batch_size is {training.batch_size} but only {len(self.rows)} reports are there "
-                f"to train on ({len(reports)} less {kept_out} held out); "
+                f"to train on ({len(reports)} less {len(kept_out)} held out); "
                 "lower batch_size or holdout"
             )
         self.epoch, self.order = -1, self.rows

@@ -128,6 +128,13 @@ def test_an_audit_passes_and_one_of_too_little_epsilon_fails(dim, epsilon):
     assert not audit(mech, 0.9 * epsilon, reports=20_000, seed=0).passed
 
 
+def test_a_direction_that_is_reported_now_and_then_passes_too():
+    answer = pg.RandomizedResponse.calibrate(epsilon=2.0, k=3)
+    mech = pg.mechanisms.Sampled((slice(0, 4), unit(4, 2.0)), (slice(4, 7), answer), choose=1)
+    found = audit(mech, mech.epsilon(), reports=20_000, seed=0)
+    assert found.passed, found
+
+
 class Crooked(pg.PrivUnit):
     """Draws as it should, but for what ``spoil`` does to a report."""
 
