@@ -98,7 +98,7 @@ class AmortizedLoss(Loss, nn.Module):
         self.components = checks.integer("components", components)
         if self.components < 0:
             raise ValueError(f"components is 0 or the number of normals, got {components}")
-        self.bfloat16, self.seed = checks.flag("bfloat16", bfloat16), checks.integer("seed", seed)
+        self.narrow, self.seed = checks.flag("bfloat16", bfloat16), checks.integer("seed", seed)
         self.weight = 1.0  # of the KL term
         self.register_buffer("origin", torch.zeros(()))
 
@@ -326,7 +326,7 @@ class AmortizedLoss(Loss, nn.Module):
 
     def _cast(self, y: Tensor) -> torch.autocast:
         """Where networks are trained: in bfloat16, if that was asked for."""
-        return torch.autocast(y.device.type, torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(y.device.type, torch.bfloat16, enabled=self.narrow)
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:
