@@ -104,7 +104,7 @@ def learn(plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = 
     if checks.one_of("plan", plan, ("batch", "network")) == "batch":
         loss = EntropicLoss.matched(mechanism)
     else:
-        coding = {"anneal": own.pop("warm_up"), "bfloat16": True, "seed": sent.seed}
+        coding = {"anneal": own.pop("warm_up"), "autocast": True, "seed": sent.seed}
         loss = AmortizedLoss.matched(mechanism, **coding)
     own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
     if checkpoint:

@@ -82,7 +82,7 @@ def images(sent: Sent, judge: Judge, n_eval: int, latents: int, batch: int, seed
         partial(judge.scores, n=n_eval),
         fitting,
         _coding(sent.n) | {"lr": 3e-3, "average": 0.999},
-        plan={"anneal": 0.5, "bfloat16": True},
+        plan={"anneal": 0.5, "autocast": True},
     )
 
 

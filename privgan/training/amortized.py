@@ -66,7 +66,7 @@ class AmortizedLoss(Loss, nn.Module):
     many times the cost. anneal: weight of the KL term at the first step, which rises to 1 over the
     first half of a training: an encoder that pays in full from the start uses few latents.
     components: the most of the mixture of normals that a trained generator's latents are drawn
-    from, per class, chosen by held-out reports; 0 leaves them standard normal. bfloat16: train
+    from, per class, chosen by held-out reports; 0 leaves them standard normal. autocast: train
     with products and convolutions of both networks in bfloat16, which many processors do faster;
     costs and sums stay in the reports' precision. seed: of the encoder's initial weights.
     """
@@ -83,7 +83,7 @@ class AmortizedLoss(Loss, nn.Module):
         draws: int = 1,
         anneal: float = 0.2,
         components: int = 10,
-        bfloat16: bool = False,
+        autocast: bool = False,
         seed: int = 0,
     ):
         nn.Module.__init__(self)
@@ -98,8 +98,9 @@ class AmortizedLoss(Loss, nn.Module):
         self.components = checks.integer("components", components)
         if self.components < 0:
             raise ValueError(f"components is 0 or the number of normals, got {components}")
-        self.narrow, self.seed = checks.flag("bfloat16", bfloat16), checks.integer("seed", seed)
+        self.autocast, self.seed = checks.flag("autocast", autocast), checks.integer("seed", seed)
         self.weight = 1.0  # of the KL term
+        self.cost, self.reg = mechanism.cost, mechanism.reg  # softer while a training anneals
         self.register_buffer("origin", torch.zeros(()))
 
     @classmethod
@@ -194,6 +195,11 @@ class AmortizedLoss(Loss, nn.Module):
         other.weight = 1.0 - (1.0 - self.anneal) * left
         return other
 
+    def heated(self, times: float) -> Self:
+        other = copy.copy(self)
+        other.cost, other.reg = self.mechanism.heated(times)
+        return other
+
     def shiftable(self, d: int) -> Tensor:
         return self.mechanism.cost.shiftable(d)
 
@@ -282,7 +288,7 @@ class AmortizedLoss(Loss, nn.Module):
             made = generator(with_class(generator, u.flatten(0, 1), label))
         x = self.forward(made.to(y.dtype)) - self.origin
         again = y.repeat(self.draws, 1)
-        cost = self.mechanism.cost.paired(x, again) / self.mechanism.reg
+        cost = self.cost.paired(x, again) / self.reg
         cost = cost.view(self.draws, -1)
         if generator.law is None and self.draws == 1:
             nats = 0.5 * (mean.square() + (2 * log_std).exp() - 1.0 - 2 * log_std).sum(1)
@@ -326,7 +332,7 @@ class AmortizedLoss(Loss, nn.Module):
 
     def _cast(self, y: Tensor) -> torch.autocast:
         """Where networks are trained: in bfloat16, if that was asked for."""
-        return torch.autocast(y.device.type, torch.bfloat16, enabled=self.narrow)
+        return torch.autocast(y.device.type, torch.bfloat16, enabled=self.autocast)
 
     def _encoder(self) -> Encoder:
         if self.encoder is None:
