@@ -1,7 +1,7 @@
 """Closed forms and slow, safe references, one function an equation. float64 throughout."""
 
 import numpy as np
-from scipy.special import expit, logsumexp, xlogy
+from scipy.special import betaincinv, expit, logsumexp, xlogy
 
 TERMS = 2**18  # of a series, held at a time
 
@@ -207,3 +207,24 @@ def gaussian_fit_excess(variance: float, sigma: float, dim: int) -> float:
 def sorted_transport(x: np.ndarray, y: np.ndarray) -> float:
     """Squared W2 between two samples (n,) on the line: sort both and pair them in order."""
     return float(((np.sort(x) - np.sort(y)) ** 2).mean())
+
+
+def certified_epsilon(tpr: np.ndarray, fpr: np.ndarray, n: int, confidence: float = 0.99) -> float:
+    """What an attack of these rates certifies of epsilon at best, from ``n`` reports of each kind.
+
+    tpr, fpr: how often reports of x, and of x', fall into each of the sets that it chooses from.
+    Counts at their expectations, and Clopper-Pearson's bounds on the rates, half of the error each.
+    """
+    alpha = (1 - confidence) / 2
+    hits, false = n * np.asarray(tpr, float), n * np.asarray(fpr, float)
+    low, high = betaincinv(hits, n - hits + 1, alpha), betaincinv(false + 1, n - false, 1 - alpha)
+    return float(np.log(low / high).max())
+
+
+def laplace_rates(epsilon: float, cells: int = 2001) -> tuple[np.ndarray, np.ndarray]:
+    """How often 1 + N, and N, exceed each t in [0, 1], where N is Laplace noise of scale 1/epsilon.
+
+    These are the sets that the likelihood ratio of records 1 and 0 orders reports by.
+    """
+    t = np.linspace(0, 1, cells)
+    return 1 - np.exp(-epsilon * (1 - t)) / 2, np.exp(-epsilon * t) / 2

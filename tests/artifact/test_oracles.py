@@ -9,7 +9,7 @@ import ot
 import pytest
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment, minimize
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import binomtest, multivariate_normal, norm
 
 from privgan.artifact import oracles
 
@@ -286,3 +286,19 @@ def test_a_report_that_never_came_does_not_matter_even_an_impossible_one():
     with_it = oracles.maximum_likelihood(channel, np.array([0.4, 0.6, 0.0]))
     without = oracles.maximum_likelihood(channel[:, :2], np.array([0.4, 0.6]))
     assert np.allclose(with_it, without, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 6.0])
+def test_certified_epsilon_is_what_simulated_attacks_find(epsilon):
+    """The closed rates, against draws; the bounds, against scipy's exact binomial intervals."""
+    tpr, fpr = oracles.laplace_rates(epsilon, 11)
+    draws = np.random.default_rng(0).laplace(scale=1 / epsilon, size=400_000)
+    t = np.linspace(0, 1, 11)
+    assert np.abs([(1 + draws > s).mean() for s in t] - tpr).max() < 0.003
+    assert np.abs([(draws > s).mean() for s in t] - fpr).max() < 0.003
+    n, best = 1_000_000, []
+    for p, q in zip(tpr, fpr, strict=True):
+        low = binomtest(round(n * p), n).proportion_ci(0.99).low
+        best.append(np.log(low / binomtest(round(n * q), n).proportion_ci(0.99).high))
+    assert oracles.certified_epsilon(tpr, fpr, n) == pytest.approx(max(best), abs=2e-3)
+    assert oracles.certified_epsilon(tpr, fpr, 10**12) == pytest.approx(epsilon, abs=1e-3)
