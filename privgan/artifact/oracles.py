@@ -1,7 +1,7 @@
 """Closed forms and slow, safe references, one function an equation. float64 throughout."""
 
 import numpy as np
-from scipy.special import betaincinv, expit, logsumexp, xlogy
+from scipy.special import betaincinv, expit, ive, logsumexp, xlogy
 
 TERMS = 2**18  # of a series, held at a time
 
@@ -228,3 +228,35 @@ def laplace_rates(epsilon: float, cells: int = 2001) -> tuple[np.ndarray, np.nda
     """
     t = np.linspace(0, 1, cells)
     return 1 - np.exp(-epsilon * (1 - t)) / 2, np.exp(-epsilon * t) / 2
+
+
+def ring_log_density(radius: np.ndarray, sigma: float) -> np.ndarray:
+    """Log density of a uniform point of the unit circle plus N(0, sigma^2 I), at a radius.
+
+    (2 pi sigma^2)^-1 exp(-(r^2 + 1) / (2 sigma^2)) I_0(r / sigma^2); ive(0, z) is I_0(z) e^-z.
+    """
+    r = np.asarray(radius, float)
+    spread = sigma**2
+    return -((r - 1) ** 2) / (2 * spread) + np.log(ive(0, r / spread) / (2 * np.pi * spread))
+
+
+def ring_distance(sigma: float) -> float:
+    """W2 between the circle and its blur: by symmetry every point moves along its radius."""
+    r, mass = _ring_masses(sigma)
+    return float(np.sqrt(mass @ (r - 1) ** 2))
+
+
+def ring_blurred_twice(sigma: float) -> float:
+    """Nats a report that the law of the reports, taken for that of the records, loses to it.
+
+    The law of reports, privatized, is the circle blurred by sqrt(2) sigma: the loss is
+    KL(circle + sigma N || circle + sqrt(2) sigma N).
+    """
+    r, mass = _ring_masses(sigma)
+    return float(mass @ (ring_log_density(r, sigma) - ring_log_density(r, np.sqrt(2) * sigma)))
+
+
+def _ring_masses(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    r = np.linspace(0, 1 + 12 * sigma, 20_001)
+    mass = r * np.exp(ring_log_density(r, sigma))
+    return r, mass / mass.sum()

@@ -9,6 +9,7 @@ import ot
 import pytest
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment, minimize
+from scipy.special import logsumexp
 from scipy.stats import binomtest, multivariate_normal, norm
 
 from privgan.artifact import oracles
@@ -302,3 +303,28 @@ def test_certified_epsilon_is_what_simulated_attacks_find(epsilon):
         best.append(np.log(low / binomtest(round(n * q), n).proportion_ci(0.99).high))
     assert oracles.certified_epsilon(tpr, fpr, n) == pytest.approx(max(best), abs=2e-3)
     assert oracles.certified_epsilon(tpr, fpr, 10**12) == pytest.approx(epsilon, abs=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.8])
+def test_the_blurred_circle_is_that_of_draws(sigma):
+    """Radii by simulation; the density by a sum over points of the circle; W2 by assignment."""
+    rng = np.random.default_rng(0)
+    t = 2 * np.pi * np.arange(4000) / 4000
+    for r in (0.2, 1.0, 1.7):
+        away = (r - np.cos(t)) ** 2 + np.sin(t) ** 2
+        by_sum = np.exp(-away / (2 * sigma**2)).mean() / (2 * np.pi * sigma**2)
+        assert oracles.ring_log_density(r, sigma) == pytest.approx(np.log(by_sum), abs=1e-8)
+    x, noise = np.stack([np.cos(t), np.sin(t)], 1), rng.normal(scale=sigma, size=(2, 4000, 2))
+    radius = np.linalg.norm(x + noise[0], axis=1)
+    assert oracles.ring_distance(sigma) == pytest.approx(
+        np.sqrt(np.square(radius - 1).mean()), rel=0.05
+    )
+    lost = oracles.ring_log_density(radius, sigma) - multivariate_ring(radius, x, noise, sigma)
+    assert oracles.ring_blurred_twice(sigma) == pytest.approx(lost.mean(), rel=0.15)
+
+
+def multivariate_ring(radius, x, noise, sigma):
+    """Log density of the circle blurred twice, at ``radius``: a mean over once-blurred points."""
+    once = x + noise[1]
+    away = np.square(radius[:, None] - once[:, 0]) + np.square(once[:, 1])
+    return logsumexp(-away / (2 * sigma**2), axis=1) - np.log(len(x) * 2 * np.pi * sigma**2)
