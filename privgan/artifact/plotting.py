@@ -119,6 +119,25 @@ def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
 
 
+def clouds(
+    rows: Mapping[str, Mapping[str, Tensor]], limit: float = 1.9, names: Mapping[str, str] = {}
+) -> Figure:
+    """A grid of clouds: a row a case, a column a role; ``names`` for what they are called."""
+    rows = dict(rows)
+    columns = max(len(own) for own in rows.values())
+    size = (PAGE, 0.3 + PAGE / columns * len(rows))
+    fig, axes = plt.subplots(
+        len(rows), columns, figsize=size, sharex=True, sharey=True, squeeze=False
+    )
+    for line, (case, own) in zip(axes, rows.items(), strict=True):
+        for ax, (role, points) in zip(line, own.items(), strict=False):
+            cloud(ax, points, role, names.get(role, role) if line is axes[0] else "", limit)
+        for ax in line[len(own) :]:
+            ax.set_axis_off()
+        line[0].set_ylabel(case)
+    return fig
+
+
 def mosaic(
     ax: Axes, images: Tensor, side: int, title: str, *, rows: int = 4, vmax: float | None = 1.0
 ) -> None:
