@@ -129,9 +129,9 @@ def clouds(
     fig, axes = plt.subplots(
         len(rows), columns, figsize=size, sharex=True, sharey=True, squeeze=False
     )
-    for line, (case, own) in zip(axes, rows.items(), strict=True):
+    for k, (line, (case, own)) in enumerate(zip(axes, rows.items(), strict=True)):
         for ax, (role, points) in zip(line, own.items(), strict=False):
-            cloud(ax, points, role, names.get(role, role) if line is axes[0] else "", limit)
+            cloud(ax, points, role, "" if k else names.get(role, role), limit)
         for ax in line[len(own) :]:
             ax.set_axis_off()
         line[0].set_ylabel(case)

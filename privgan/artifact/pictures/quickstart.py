@@ -17,5 +17,6 @@ def courses(histories: Mapping[str, Sequence[History]], truth: float) -> Figure:
         curve(ax, steps, [[nats for _, nats in h.nll] for h in own], look(role), label=role)
     ax.axhline(truth, color=look("raw")["color"], linewidth=0.8, label="the raw law's own")
     ax.set(xlabel="training step", ylabel="held-out reports,\nnats per report")
+    ax.set_ylim(truth - 0.02, truth + 0.3)  # the first steps are far above
     outside(fig, ax, 3)
     return fig
