@@ -114,6 +114,18 @@ def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarr
     raise AssertionError("the reference itself did not converge")
 
 
+def likelihood_variation(channel: np.ndarray, law: np.ndarray, n: int) -> float:
+    """Expected total variation to ``law`` (k,) of its maximum-likelihood estimate, as n grows.
+
+    channel: k(y | x), (k, m). One report's information about the law is J = k diag(1 / P_Y) k^T.
+    J law = 1, so on laws, whose weights sum to 1, the estimate's covariance is
+    (J^-1 - law law^T) / n. Errors are normal: E|e| = sqrt(2 / pi) of a standard deviation.
+    """
+    information = (channel / (law @ channel)) @ channel.T
+    variances = np.diag(np.linalg.inv(information)) - law**2
+    return float(np.sqrt(2 / np.pi * variances / n).sum() / 2)
+
+
 def maximum_likelihood_weights(density: np.ndarray, iterations: int = 400) -> np.ndarray:
     """Nonparametric maximum likelihood on fixed atoms, by EM.
 
