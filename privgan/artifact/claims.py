@@ -177,6 +177,22 @@ def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
     )
 
 
+CLAIMS = """# Every claim, as measured
+
+What was predicted, what came out (with its standard error where it was sampled), and the tolerance
+said beforehand; *revised* where that was changed after a look. A goal that is missed says FAIL.
+"older" marks what an earlier version of the package measured. Written by `make figures`.
+
+"""
+
+
+def write_claims(folder: Path) -> None:
+    """``CLAIMS.md`` in ``folder``: the claims of every notebook whose numbers are there."""
+    names = sorted(p.stem for p in folder.glob("[0-9]*.json") if "." not in p.stem)
+    table = claims_table(folder, names, markdown=True)
+    write_atomically(folder / "CLAIMS.md", CLAIMS + table + "\n")
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     cuda = torch.cuda.is_available()
