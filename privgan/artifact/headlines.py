@@ -6,7 +6,8 @@
 import re
 from pathlib import Path
 
-from privgan.artifact.claims import found_in_words, read_numbers
+from privgan.artifact.claims import found_in_words
+from privgan.artifact.publish import read_numbers
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
