@@ -1,9 +1,8 @@
-"""README's table: questions, the numbers that answer them, and where these were measured.
+"""What README and ARTIFACT-APPENDIX.md say of the results, written from the JSON files.
 
-`python -m privgan.artifact.headlines` writes it into README.md; a test compares.
+`python -m privgan.artifact.headlines` writes it into both; a test compares.
 """
 
-import re
 from pathlib import Path
 
 from privgan.artifact.claims import found_in_words
@@ -11,7 +10,7 @@ from privgan.artifact.publish import read_numbers
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
-TABLE = re.compile(r"(<!-- headlines -->\n).*?(<!-- end -->)", re.DOTALL)
+BEGIN, END = "<!-- written by headlines.py -->\n", "<!-- end -->"
 # A question, the notebook that answers it, and the claim that says the number.
 QUESTIONS = (
     (
@@ -83,10 +82,28 @@ def headlines(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def experiments(folder: Path) -> str:
+    """Every notebook with its minutes and its verdicts, as Markdown."""
+    lines = ["| experiment | compute minutes | claims | misses |", "| --- | --- | --- | --- |"]
+    for path in sorted(folder.glob("[0-9]*.json")):
+        if "." in path.stem:  # of stand-in data
+            continue
+        content = read_numbers(path)
+        verdicts = [claim["verdict"] for claim in content["claims"]]
+        link = f"[{path.stem}](figures/{path.stem}.ipynb)"
+        minutes = max(1, round(content["seconds"] / 60))
+        lines.append(f"| {link} | {minutes} | {len(verdicts)} | {verdicts.count('FAIL')} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"README.md": headlines, "ARTIFACT-APPENDIX.md": experiments}
+
+
 def main() -> None:
-    readme = ROOT / "README.md"
-    table = headlines(ROOT / "figures")
-    write_atomically(readme, TABLE.sub(lambda m: m[1] + table + m[2], readme.read_text()))
+    for name, table in PAGES.items():
+        page, text = ROOT / name, table(ROOT / "figures")
+        start, _, rest = page.read_text().partition(BEGIN)
+        write_atomically(page, start + BEGIN + text + END + rest.partition(END)[2])
 
 
 if __name__ == "__main__":
