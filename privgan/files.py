@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -29,8 +29,10 @@ SHOWN = 300  # characters of a fault in a file: what is quoted from it may be of
 UNSIGNED = "0" * 64  # stands in the place of the SHA-256 while that is taken
 
 
-def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
-    """Replace ``path`` with ``content``; a reader never meets half a file.
+def write_atomically(
+    path: Path, content: str | bytes | Callable[[BinaryIO], None], what: str = ""
+) -> None:
+    """Replace ``path`` with ``content``, or what that writes; a reader never meets half a file.
 
     Makes missing folders. The content is on the disk before it takes the name, and is written
     aside under a name that no other writer has. A link stays a link, and who may read an old file
@@ -45,7 +47,10 @@ def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
         with open(part, "xb") as file:
             if target.exists():
                 shutil.copymode(target, part)
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)

@@ -10,7 +10,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from privgan import checks
 from privgan._version import __version__
-from privgan.files import parse, reading, write_atomically
+from privgan.files import content, parse, reading, write_atomically
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.base import BoundsMissing
 from privgan.mechanisms.bounds import Bounds
 from privgan.plain import from_plain, to_plain
 from privgan.reports.possible import check_possible
+from privgan.reports.rows import Held, Rows, as_rows
 
 FORMAT = "privgan reports 1"
 KINDS = (Mechanism, Bounds)
@@ -40,11 +41,14 @@ class Reports:
     budget on paper. version: of privgan. times: reports that each record has sent; row
     ``r * n + i`` of ``n * times`` is the one numbered r of record i, and budgets add.
 
+    values: a tensor or array; or what stays in its files and is read as it is needed, a memmap, a
+    ``.npy`` or Parquet file or a folder of them, which comes back as `Rows`.
+
     Raises ValueError for values that the mechanism cannot have made, and for an epsilon below what
     it spends.
     """
 
-    values: Tensor
+    values: Tensor | Rows
     mechanism: Mechanism
     simulation: bool
     epsilon: float | None = None
@@ -54,9 +58,10 @@ class Reports:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "values", checks.as_records("values", self.values).detach())
+        rows = as_rows("values", self.values)
+        set_(self, "values", rows if rows.held is None else rows.held)
         checks.instance("mechanism", self.mechanism, Mechanism)
-        check_possible(self.mechanism, self.values)
+        check_possible(self.mechanism, rows)
         set_(self, "simulation", checks.flag("simulation", self.simulation))
         checks.instance("version", self.version, str)
         set_(self, "times", checks.positive_int("times", self.times))
@@ -79,6 +84,13 @@ class Reports:
         said = "simulation" if self.simulation else f"epsilon={self.epsilon}, delta={self.delta}"
         times = f", times={self.times}" if self.times > 1 else ""
         return f"Reports(<{n} x {d}>, {self.mechanism!r}, {said}{times})"
+
+    @property
+    def rows(self) -> Rows:
+        """The values as rows, which are named "reports"."""
+        if isinstance(self.values, Rows):
+            return self.values
+        return Held("reports", self.values)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -114,10 +126,21 @@ class Reports:
 
         Raises OSError naming the path.
         """
-        buffer = io.BytesIO()
-        text = np.array(json.dumps(self.metadata))
-        np.savez(buffer, values=self.values.detach().cpu().numpy(), metadata=text)
-        write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
+        rows, text = self.rows, np.array(json.dumps(self.metadata))
+        dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
+
+        def write(file: BinaryIO) -> None:
+            with zipfile.ZipFile(file, "w") as archive:
+                with archive.open("values.npy", "w", force_zip64=True) as member:
+                    descr = np.lib.format.dtype_to_descr(dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": rows.shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for _, part in rows.parts():
+                        member.write(content(part.cpu().contiguous()))
+                with archive.open("metadata.npy", "w") as member:
+                    np.lib.format.write_array(member, text)
+
+        write_atomically(checks.as_path("path", path), write, "reports")
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
@@ -187,11 +210,14 @@ def _array(member: bytes) -> np.ndarray:
     return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
 
 
+def rows_of(name: str, reports: Any) -> Rows:
+    """The values (n, d) of `Reports`, or what else `as_rows` takes, as rows."""
+    return reports.rows if isinstance(reports, Reports) else as_rows(name, reports)
+
+
 def values_of(name: str, reports: Any) -> Tensor:
-    """The values (n, d) of `Reports`, or what else `checks.as_records` takes, without a graph."""
-    if isinstance(reports, Reports):
-        return reports.values
-    return checks.as_records(name, reports).detach()
+    """The same in memory, without a graph."""
+    return rows_of(name, reports).tensor()
 
 
 def simulate(

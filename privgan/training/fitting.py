@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from privgan import checks
 from privgan.files import check_writable
@@ -21,8 +20,9 @@ from privgan.generators.base import as_device, in_mode, structure
 from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
-from privgan.reports.collection import values_of
+from privgan.reports.collection import rows_of
 from privgan.reports.possible import check_possible
+from privgan.reports.rows import Rows
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
@@ -39,11 +39,13 @@ from privgan.training.watchers import (
     Watcher,
 )
 
+LOOKED_AT = 1024  # reports that are held against the generator's before the first step
+
 
 @usual(grad=True)
 def fit(
     generator: Generator,
-    reports: ArrayLike | Reports | Sequence[Reports],
+    reports: ArrayLike | str | Path | Rows | Reports | Sequence[Reports],
     loss: Loss | None = None,
     *,
     steps: int = 3000,
@@ -72,8 +74,10 @@ def fit(
     after an error, in the mode it came in. Weights that are frozen stay as they are.
 
     reports: `Reports`, a list of them, say of people who reported at different levels of noise, or
-    a float32 or float64 tensor, array or data frame. loss: may be left out with `Reports`, which
-    know their mechanism: it is then the entropic loss matched to that.
+    float32 or float64 numbers: a tensor, array or data frame; or more than memory holds, a memmap,
+    a ``.npy`` or Parquet file or a folder of such, whose rows are read, and looked at, as the steps
+    come to them. loss: may be left out with `Reports`, which know their mechanism: it is then the
+    entropic loss matched to that.
     generated: generated points a step, by default a quarter of ``batch_size``. even: spread each
     batch's latents evenly over their law (a randomised Sobol set) rather than draw them
     independently: the batch then stands for the generator far better, and few points suffice.
@@ -128,7 +132,7 @@ def fit(
     )
     where, show = _device(device), checks.flag("progress", progress)
     path = None if checkpoint is None else checks.as_path("checkpoint", checkpoint)
-    rows = values_of("reports", reports)
+    rows = rows_of("reports", reports)
     check_weights(generator)
     _check_output(generator, loss, rows)
     identity: dict[str, Any] = {}
@@ -140,7 +144,7 @@ def fit(
         trained = [name for name, p in generator.named_parameters() if p.requires_grad]
         weights = list(generator.state_dict().items())
         made = digest([json.dumps(structure(generator)), trained, weights])
-        identity = training.identity() | {"generator": made, "reports": digest(rows)}
+        identity = training.identity() | {"generator": made, "reports": rows.identity()}
 
     trainer = Trainer(training, generator, rows, where)
     if path is not None:
@@ -189,7 +193,7 @@ def _idle_gpu() -> bool:
     return told.returncode == 0 and "GPU" in told.stdout
 
 
-def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
+def _check_output(generator: Generator, loss: Loss, reports: Rows) -> None:
     records = generator.sample(2, seed=0)
     if records.ndim != 2 or len(records) != 2:
         raise ValueError(
@@ -216,7 +220,7 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
     _check_learnable(generator, loss, reports)
 
 
-def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
+def _check_learnable(generator: Generator, loss: Loss, reports: Rows) -> None:
     """Raise ValueError for a generator that the loss gives no gradient, or that it cannot judge."""
     with torch.no_grad(), in_mode(generator, training=False):
         x, weights = generator.batch(2, stream(0, "first batch"))
@@ -230,10 +234,12 @@ def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
         )
     if loss.mechanism is not None:
         try:
-            loss.mechanism._check_pair(made.to(reports), reports)
+            some = reports.strided(LOOKED_AT)
+            loss.mechanism._check_pair(made.to(some), some)
         except ValueError as error:
             raise ValueError(
                 f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
                 f"{error}; one-hot columns need a generator with categories=, or Atoms"
             ) from None
-        check_possible(loss.mechanism, reports, "reports")
+        if reports.held is not None:  # else as they are read
+            check_possible(loss.mechanism, reports)
