@@ -10,7 +10,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from privgan.mechanisms.base import BoundsMissing
 from privgan.mechanisms.bounds import Bounds
 from privgan.plain import from_plain, to_plain
 from privgan.reports.possible import check_possible
-from privgan.reports.rows import Held, Rows, as_rows
+from privgan.reports.rows import Held, Mapped, Rows, as_rows
 
 FORMAT = "privgan reports 1"
 KINDS = (Mechanism, Bounds)
@@ -144,7 +144,7 @@ class Reports:
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
-        """Reports as they were saved.
+        """Reports as they were saved. Values of more than 256 MB stay in the file, as `Rows`.
 
         Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, names
         a mechanism that is not known here, or claims what its values and mechanism do not bear out.
@@ -160,6 +160,8 @@ class Reports:
                 raise ValueError(f"its metadata must have {sorted(KEYS)}, it has {sorted(said)}")
             del said["format"]
             mechanism = from_plain(said.pop("mechanism"), KINDS, most=path.stat().st_size)
+            if isinstance(values, np.memmap):
+                return cls(Mapped("values", values), mechanism, **said)
             return cls(torch.from_numpy(values), mechanism, **said)
 
     def _check_claim(self, epsilon: float) -> None:
@@ -180,6 +182,7 @@ class Reports:
 
 KEYS = {"format", "version", "simulation", "mechanism", "epsilon", "delta", "times"}
 MEMBERS = ["metadata.npy", "values.npy"]
+READ = 2**28  # bytes of values that are read; more are mapped
 
 
 def _read(path: Path) -> tuple[np.ndarray, Any]:
@@ -190,7 +193,11 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
             raise ValueError("it does not hold values and metadata, once each and nothing else")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("it is compressed, which Reports.save never does")
-        metadata, values = (_array(archive.read(name)) for name in MEMBERS)
+        metadata = _array(archive.read(MEMBERS[0]))
+        if archive.getinfo(MEMBERS[1]).file_size > READ:
+            values = _mapped(path, archive)
+        else:
+            values = _array(archive.read(MEMBERS[1]))
     if metadata.dtype.kind != "U" or metadata.ndim:
         raise ValueError("its metadata is no text")
     return values, parse(str(metadata))
@@ -198,16 +205,37 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
 
 def _array(member: bytes) -> np.ndarray:
     """The array in a ``.npy`` file, which must be as long as its header says."""
-    file = io.BytesIO(member)
+    _header(io.BytesIO(member), len(member))
+    return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+
+
+def _mapped(path: Path, archive: zipfile.ZipFile) -> np.ndarray:
+    """The values in a large archive, mapped: the system reads what is looked at."""
+    info = archive.getinfo(MEMBERS[1])
+    with archive.open(info) as member:
+        shape, fortran, dtype = _header(member, info.file_size)
+        start = member.tell()
+        while member.read(2**24):  # to the end, where the archive's own checksum is held against it
+            pass
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + 26)
+        names = sum(int.from_bytes(file.read(2), "little") for _ in range(2))
+    offset = info.header_offset + 30 + names + start
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.memmap(path, dtype, "r", offset, shape, order)
+
+
+def _header(file: Any, length: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type of a ``.npy`` file, of this many bytes."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    shape, _, dtype = read[version](file)
-    if len(member) - file.tell() != math.prod(shape) * dtype.itemsize:
+    shape, fortran, dtype = read[version](file)
+    if dtype.hasobject or length - file.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array in it is not as long as it says")
-    return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+    return shape, fortran, dtype
 
 
 def rows_of(name: str, reports: Any) -> Rows:

@@ -164,8 +164,16 @@ def batches(
         reports = narrowed(some - origin, dtype).to(device)
         return Resident(reports, picked, size, seed)
     dtype = narrowed(some - origin, dtype).dtype
-    about = {"origin": origin, "dtype": dtype, "device": device, "end": end}
-    return Fetched(picked, size, seed, mechanism=mechanism, **about)
+    return Fetched(
+        picked,
+        size,
+        seed,
+        origin=origin,
+        dtype=dtype,
+        device=device,
+        end=end,
+        mechanism=mechanism,
+    )
 
 
 def narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
