@@ -22,6 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 ABANDONED = 3600.0  # seconds after which the writer of a file on the side is taken for dead
@@ -36,9 +37,11 @@ def write_atomically(
 
     Makes missing folders. The content is on the disk before it takes the name, and is written
     aside under a name that no other writer has. A link stays a link, and who may read an old file
-    may read the new one. Raises OSError naming ``what`` and ``path``; an existing file is then as
-    it was.
+    may read the new one. Of processes that train together only the first writes. Raises OSError
+    naming ``what`` and ``path``; an existing file is then as it was.
     """
+    if dist.is_available() and dist.is_initialized() and dist.get_rank():
+        return
     target = Path(os.path.realpath(path))
     part = target.with_name(f".privgan-{secrets.token_hex(8)}.part")
     try:

@@ -17,7 +17,6 @@ importance-weighted bound (Burda, Grosse, Salakhutdinov, "Importance weighted au
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -35,27 +34,13 @@ from privgan.streams import sent, stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
 from privgan.training.latent_law import fit_mixture
-from privgan.training.losses import Loss, Solved
+from privgan.training.losses import Coded, Loss, Solved
+from privgan.training.ranks import Ranks
 
 DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
 HELD_OUT_DRAWS = 8  # for each report, where a training is followed
 SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A value, and the nats that its plan carries; an encoder's plan has no marginal error."""
-
-    value: Tensor
-    nats: Tensor
-    error: float = math.nan
-    n_iter: int = 1
-    converged: bool = True
-
-    def information(self) -> float:
-        """Mean KL(q(z | y) || p), nats a report: what the plan says about the latents."""
-        return self.nats.item()
 
 
 class AmortizedLoss(Loss, nn.Module):
@@ -177,6 +162,24 @@ class AmortizedLoss(Loss, nn.Module):
         value = value + self.weight * divergence
         nats = divergence.detach() + nats[: len(y)].detach()
         return Coded(value.mean() * self.mechanism.reg, nats.mean()), made
+
+    def couple_across(
+        self,
+        ranks: Ranks,
+        generator: Generator,
+        y: Tensor,
+        rng: torch.Generator,
+        *,
+        size: int,
+        **_: Any,
+    ) -> tuple[Coded, Tensor]:
+        """A mean over reports: everybody's own, weighted by how many they are of all."""
+        seed = int(torch.randint(2**62, (1,), generator=rng))
+        found, made = self.couple(generator, y, stream(seed, "latents of a process", ranks.rank))
+        value = found.value * (len(y) / size)
+        told = torch.stack([value.detach(), found.nats.to(value) * (len(y) / size)])
+        whole, nats = ranks.summed(told).unbind()
+        return Coded(value + (whole - value.detach()), nats), made
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         raise TypeError("AmortizedLoss has no value between points; call solve(generator, y)")

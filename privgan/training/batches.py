@@ -7,7 +7,9 @@ order that the trainer gets them in.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,19 +36,28 @@ def representative(rows: Rows) -> Tensor:
 
 
 class Batches(ABC):
-    """``batches(step)``: (size, d), by epochs of ``picked`` rows, without replacement in any."""
+    """``batches(step)``: (size, d), by epochs of ``picked`` rows, without replacement in any.
 
-    def __init__(self, picked: Picked, size: int, seed: int):
+    share: which of so many reports are for this process, where there are several; its batches have
+    ``own`` rows.
+    """
+
+    def __init__(
+        self, picked: Picked, size: int, seed: int, share: Callable[[int], slice] | None = None
+    ):
         self.picked, self.size, self.seed = picked, size, seed
+        self.share = share(size) if share else slice(0, size)
+        self.own = self.share.stop - self.share.start
         self.epoch, self.order = -1, picked.shuffle
 
     def places(self, step: int) -> Tensor:
-        """Where the reports of a step are among the picked rows, (size,), on the CPU."""
+        """Where the reports of a step are among the picked rows, (own,), on the CPU."""
         epoch, place = divmod(step, len(self.picked) // self.size)
         if epoch != self.epoch:
             self.order = Shuffle(len(self.picked), self.seed, "shuffle", epoch)
             self.epoch = epoch
-        return self.order(torch.arange(place * self.size, (place + 1) * self.size))
+        first = place * self.size
+        return self.order(torch.arange(first + self.share.start, first + self.share.stop))
 
     @abstractmethod
     def __call__(self, step: int) -> Tensor: ...
@@ -63,8 +74,8 @@ class Batches(ABC):
 class Resident(Batches):
     """``reports``: all rows, picked or not, as the steps get them."""
 
-    def __init__(self, reports: Tensor, picked: Picked, size: int, seed: int):
-        super().__init__(picked, size, seed)
+    def __init__(self, reports: Tensor, *about: Any):
+        super().__init__(*about)
         self.reports = reports
 
     def __call__(self, step: int) -> Tensor:
@@ -83,20 +94,18 @@ class Fetched(Batches):
     def __init__(
         self,
         picked: Picked,
-        size: int,
-        seed: int,
-        *,
+        *about: Any,
         origin: Tensor,
         dtype: torch.dtype,
         device: torch.device,
         end: int,
         mechanism: Mechanism | None,
     ):
-        super().__init__(picked, size, seed)
+        super().__init__(picked, *about)
         self.origin, self.dtype, self.device, self.end = origin, dtype, device, end
         # What is in memory has been looked at.
         self.mechanism = mechanism if picked.rows.held is None else None
-        bytes_a_step = size * picked.shape[1] * torch.empty(0, dtype=dtype).element_size()
+        bytes_a_step = self.own * picked.shape[1] * torch.empty(0, dtype=dtype).element_size()
         self.most, self.count = max(1, AHEAD // bytes_a_step), FIRST
         self.start, self.now = 0, torch.empty(0)
         self.coming: tuple[int, Future[Tensor]] | None = None
@@ -104,17 +113,17 @@ class Fetched(Batches):
 
     def __call__(self, step: int) -> Tensor:
         here = step - self.start
-        if not 0 <= here < len(self.now) // self.size:
+        if not 0 <= here < len(self.now) // self.own:
             start, coming = self.coming or (-1, Future[Tensor]())
             if start != step:  # the first of all, or not the one that was thought to be next
                 coming = self.thread.submit(self._fetch, step, self._until(step))
             self.start, self.now = step, coming.result()
-            here, after = 0, step + len(self.now) // self.size
+            here, after = 0, step + len(self.now) // self.own
             self.count = min(2 * self.count, self.most)
             if after < self.end:
                 future = self.thread.submit(self._fetch, after, self._until(after))
                 self.coming = after, future
-        batch = self.now[here * self.size : (here + 1) * self.size]
+        batch = self.now[here * self.own : (here + 1) * self.own]
         return batch.to(self.device, non_blocking=True)
 
     def _until(self, step: int) -> int:
@@ -157,17 +166,19 @@ def batches(
     device: torch.device,
     end: int,
     mechanism: Mechanism | None,
+    share: Callable[[int], slice] | None = None,
 ) -> Batches:
     """For ``picked`` reports less their ``origin`` (d,), in ``dtype`` unless rounding would move
     them by what could matter; ``some``, which stand for all, say whether it does."""
     if some is picked.rows.held:
         reports = narrowed(some - origin, dtype).to(device)
-        return Resident(reports, picked, size, seed)
+        return Resident(reports, picked, size, seed, share)
     dtype = narrowed(some - origin, dtype).dtype
     return Fetched(
         picked,
         size,
         seed,
+        share,
         origin=origin,
         dtype=dtype,
         device=device,

@@ -27,6 +27,7 @@ from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
 from privgan.training.losses import Loss
+from privgan.training.ranks import own_device, several
 from privgan.training.state import History
 from privgan.training.trainer import Trainer, Training, check_weights
 from privgan.training.watchers import (
@@ -94,6 +95,10 @@ def fit(
     device when there is one, and warns of a GPU that PyTorch cannot use. progress: a bar, on a
     terminal only.
 
+    Under torchrun all processes train the one generator together, as one of them would alone, and
+    all come back with it; the first one writes the checkpoint, which any number of processes may
+    take up.
+
     checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
     finished training is returned at once. To go on for more steps once it is done, ask for more
     ``steps`` with the same checkpoint and a generator built as before, untrained: the learning rate
@@ -130,30 +135,39 @@ def fit(
         keep_best=keep_best,
         snapshots=snapshots,
     )
-    where, show = _device(device), checks.flag("progress", progress)
+    ranks, show = several(), checks.flag("progress", progress)
+    where = own_device() if ranks and device == "auto" else _device(device)
+    first = not (ranks and ranks.rank)
     path = None if checkpoint is None else checks.as_path("checkpoint", checkpoint)
     rows = rows_of("reports", reports)
     check_weights(generator)
     _check_output(generator, loss, rows)
     identity: dict[str, Any] = {}
-    if path is not None:  # before the generator takes its place and units from device and reports
-        if path.is_dir():
-            raise ValueError(f"checkpoint {path} is a folder; name a file in it")
-        if not path.exists():
-            check_writable(path, "checkpoint")
+    if path is not None and path.is_dir():
+        raise ValueError(f"checkpoint {path} is a folder; name a file in it")
+    if path is not None and not path.exists() and first:
+        check_writable(path, "checkpoint")
+    if path is not None or ranks:  # before the generator takes its place and units
         trained = [name for name, p in generator.named_parameters() if p.requires_grad]
         weights = list(generator.state_dict().items())
         made = digest([json.dumps(structure(generator)), trained, weights])
         identity = training.identity() | {"generator": made, "reports": rows.identity()}
+    if ranks:
+        for name, said in identity.items():
+            ranks.agree(name, str(said))
 
     trainer = Trainer(training, generator, rows, where)
     if path is not None:
         trainer.state.resume(path, identity, training.steps)
-    watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Convergence(trainer), Clock(trainer)]
-    if path is not None:
+        if ranks:
+            ranks.agree("checkpoint", str(trainer.state.step))
+    watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Clock(trainer)]
+    if first:
+        watchers.append(Convergence(trainer))
+    if first and path is not None:
         watchers.append(Checkpoint(path, identity))
     try:
-        with in_mode(trainer.state.learners, training=True), Bar(trainer, show) as bar:
+        with in_mode(trainer.state.learners, training=True), Bar(trainer, show and first) as bar:
             while not trainer.done:
                 solved = trainer.step()
                 for watcher in (*watchers, bar):

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +21,7 @@ from privgan.reports.rows import Rows
 from privgan.streams import ambient, stream
 from privgan.training.batches import Batches, batches, representative
 from privgan.training.losses import Loss, Solved
+from privgan.training.ranks import Ranks, several
 from privgan.training.shuffling import split
 from privgan.training.state import History, State, diverged
 
@@ -102,6 +104,7 @@ class Trainer:
 
     training: Training
     device: torch.device
+    ranks: Ranks | None
     generator: Generator
     heldout: Tensor
     origin: Tensor
@@ -116,7 +119,13 @@ class Trainer:
     def __init__(
         self, training: Training, generator: Generator, reports: Rows | Tensor, device: torch.device
     ):
-        rows = rows_of("reports", reports)
+        rows, ranks = rows_of("reports", reports), several()
+        if ranks and min(training.points, training.batch_size) < ranks.count:
+            raise ValueError(
+                f"there are {ranks.count} processes for {training.points} generated points and "
+                f"{training.batch_size} reports a step; start fewer, or raise batch_size"
+            )
+        self.ranks = ranks
         self.training, self.device = training, device
         self.generator = generator.to(device)
         like = next(generator.parameters())
@@ -147,6 +156,7 @@ class Trainer:
             device=device,
             end=training.steps,
             mechanism=training.loss.mechanism,
+            share=ranks.share if ranks else None,
         )
         self.origin, looked_at = origin.to(device), self.batches.looked_at()
         some = looked_at[:1000]
@@ -181,22 +191,16 @@ class Trainer:
         for group in self.state.optimizer.param_groups:
             group["lr"] = training.lr * self._left()
         loss, y = self._loss().queued(self._queued(at)), self.batches(at)
-        with ambient(training.seed, "layers", at, self.device):
-            latents = stream(training.seed, "latents", at)
+        purpose = "layers" if not (self.ranks and self.ranks.rank) else f"layers {self.ranks.rank}"
+        with ambient(training.seed, purpose, at, self.device), self._synchronised():
             try:
-                solved, made = loss.couple(
-                    self.generator,
-                    y,
-                    latents,
-                    points=training.points,
-                    even=training.even,
-                    origin=self.origin,
-                    unchecked=self.unchecked,
-                )
+                solved, made = self._coupled(loss, y, stream(training.seed, "latents", at))
             except ValueError as error:
                 raise self._fault(y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
+        if self.ranks:
+            self.ranks.sum_gradients(self.state.optimizer.param_groups[0]["params"])
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
@@ -206,6 +210,19 @@ class Trainer:
         if self.device.type == "cpu" or self.done or self.state.step % PENDING == 0:
             self.read()
         return solved
+
+    def _coupled(self, loss: Loss, y: Tensor, rng: torch.Generator) -> tuple[Solved, Tensor]:
+        """The value of the step, and what the generator made of latents from ``rng``."""
+        training = self.training
+        about: dict[str, Any] = {"points": training.points, "even": training.even}
+        about["origin"] = self.origin
+        if self.ranks is None:
+            return loss.couple(self.generator, y, rng, unchecked=self.unchecked, **about)
+        size = training.batch_size
+        return loss.couple_across(self.ranks, self.generator, y, rng, size=size, **about)
+
+    def _synchronised(self) -> AbstractContextManager[None]:
+        return self.ranks.synchronised(self.state.learners) if self.ranks else nullcontext()
 
     def read(self) -> None:
         """Enter what happened since into the history; FloatingPointError if it was divergence."""
