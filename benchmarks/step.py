@@ -43,7 +43,7 @@ def measure(steps: int, device: torch.device) -> dict[str, float]:
     found: dict[str, list[float]] = {"network": [], "solve": [], "step": []}
     for k in range(steps + 10):
         z = model.latent(250, stream(0, "latents", k), even=True)
-        y = whole.batch(k)
+        y = whole.batches(k)
 
         def forward(z=z):
             return model(z)

@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 ABANDONED = 3600.0  # seconds after which the writer of a file on the side is taken for dead
@@ -29,14 +30,18 @@ SHOWN = 300  # characters of a fault in a file: what is quoted from it may be of
 UNSIGNED = "0" * 64  # stands in the place of the SHA-256 while that is taken
 
 
-def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
-    """Replace ``path`` with ``content``; a reader never meets half a file.
+def write_atomically(
+    path: Path, content: str | bytes | Callable[[BinaryIO], None], what: str = ""
+) -> None:
+    """Replace ``path`` with ``content``, or what that writes; a reader never meets half a file.
 
     Makes missing folders. The content is on the disk before it takes the name, and is written
     aside under a name that no other writer has. A link stays a link, and who may read an old file
-    may read the new one. Raises OSError naming ``what`` and ``path``; an existing file is then as
-    it was.
+    may read the new one. Of processes that train together only the first writes. Raises OSError
+    naming ``what`` and ``path``; an existing file is then as it was.
     """
+    if dist.is_available() and dist.is_initialized() and dist.get_rank():
+        return
     target = Path(os.path.realpath(path))
     part = target.with_name(f".privgan-{secrets.token_hex(8)}.part")
     try:
@@ -45,7 +50,10 @@ def write_atomically(path: Path, content: str | bytes, what: str = "") -> None:
         with open(part, "xb") as file:
             if target.exists():
                 shutil.copymode(target, part)
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, target)

@@ -39,7 +39,8 @@ def test_installed_version_is_the_locked_one(name):
 
 
 def test_the_lock_holds_every_declared_dependency():
-    assert set(BY_EXTRA) == {"artifact", "dev", "gpu", "mutants", "release", "tables", "library"}
+    extras = {"artifact", "cluster", "dev", "gpu", "mutants", "release", "tables"}
+    assert set(BY_EXTRA) == extras | {"library"}
     locked = [needed for extra, needed in BY_EXTRA.items() if extra != "mutants"]
     assert set().union(*locked) <= LOCKED
     assert BY_EXTRA["mutants"].isdisjoint(LOCKED)  # beside the lock, for who asks for it
@@ -89,7 +90,7 @@ def test_the_library_imports_what_it_installs_and_no_more():
 
 
 def test_the_extras_bring_what_is_imported_with_them():
-    there = BY_EXTRA["library"] | BY_EXTRA["artifact"]
+    there = BY_EXTRA["library"] | BY_EXTRA["artifact"] | BY_EXTRA["cluster"]
     assert imported("privgan/artifact/*.py", "notebooks/*.ipynb") <= there
     assert imported("tests/**/*.py", "notebooks/*.py") <= set().union(*BY_EXTRA.values())
 

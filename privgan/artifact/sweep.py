@@ -1,13 +1,18 @@
-"""Independent trainings side by side, one thread each, resumable one by one."""
+"""Independent trainings side by side, one thread each, resumable one by one.
+
+They run in processes of this machine, or on whatever engine joblib is told to use.
+"""
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import LokyBackend, SequentialBackend, get_active_backend
 from torch import Tensor
 
 from privgan import checks
@@ -93,12 +98,11 @@ def side_by_side(
 ) -> list[Any]:
     """``[function(*arguments) for arguments in calls]``, ``jobs`` at a time in other processes.
 
-    jobs: by default as many as torch has threads, and one on a CUDA device. Each call runs on one
-    thread, so that results do not depend on ``jobs``.
+    jobs: by default as many as torch has threads, and one on a CUDA device; on an engine that
+    ``joblib.parallel_config`` names, as many as its cluster has. Each call runs on one thread, so
+    that results do not depend on ``jobs``.
     """
-    if jobs is None:
-        jobs = 1 if torch.cuda.is_available() else torch.get_num_threads()
-    jobs = checks.positive_int("jobs", jobs)
+    jobs = checks.positive_int("jobs", _at_a_time() if jobs is None else jobs)
     checks.function("function", function, "privgan.report_nll")
     each = [
         checks.sequence(f"calls[{k}]", call, "arguments")
@@ -109,6 +113,30 @@ def side_by_side(
         # worker between two calls. None is lost.
         warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
         return Parallel(n_jobs=jobs)(delayed(_alone)(function, *call) for call in each)
+
+
+def _at_a_time() -> int:
+    engine, _ = get_active_backend()
+    if not isinstance(engine, LokyBackend | SequentialBackend):
+        return engine.effective_n_jobs(-1)
+    return 1 if torch.cuda.is_available() else torch.get_num_threads()
+
+
+@contextmanager
+def cluster(address: str = "") -> Iterator[None]:
+    """Within it sweeps run on the dask cluster whose scheduler has this address.
+
+    If it is empty, on this machine. The cluster's workers need this package, and see files under
+    the same paths.
+    """
+    checks.instance("address", address, str)
+    if not address:
+        yield
+        return
+    from distributed import Client  # only where there is a cluster
+
+    with Client(address), parallel_config("dask"):
+        yield
 
 
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:

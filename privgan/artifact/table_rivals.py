@@ -114,7 +114,7 @@ def _both(reports: Reports, a: int, b: int) -> tuple[Tensor, Tensor]:
     """What the reports that hold both columns say of each, (m, k) and (m, l), float64."""
     (_, first), (_, second) = by_column(reports)[a], by_column(reports)[b]
     if isinstance(reports.mechanism, Sampled):
-        drawn = reports.mechanism.drawn(reports.values)
+        drawn = reports.mechanism.drawn(reports.rows.tensor())
         both = drawn[:, a] & drawn[:, b]
         first, second = first[both[drawn[:, a]]], second[both[drawn[:, b]]]
     return first.double(), second.double()

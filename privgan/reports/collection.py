@@ -10,7 +10,7 @@ import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from privgan import checks
 from privgan._version import __version__
-from privgan.files import parse, reading, write_atomically
+from privgan.files import content, parse, reading, write_atomically
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.base import BoundsMissing
 from privgan.mechanisms.bounds import Bounds
 from privgan.plain import from_plain, to_plain
 from privgan.reports.possible import check_possible
+from privgan.reports.rows import Held, Mapped, Rows, as_rows
 
 FORMAT = "privgan reports 1"
 KINDS = (Mechanism, Bounds)
@@ -40,11 +41,14 @@ class Reports:
     budget on paper. version: of privgan. times: reports that each record has sent; row
     ``r * n + i`` of ``n * times`` is the one numbered r of record i, and budgets add.
 
+    values: a tensor or array; or what stays in its files and is read as it is needed, a memmap, a
+    ``.npy`` or Parquet file or a folder of them, which comes back as `Rows`.
+
     Raises ValueError for values that the mechanism cannot have made, and for an epsilon below what
     it spends.
     """
 
-    values: Tensor
+    values: Tensor | Rows
     mechanism: Mechanism
     simulation: bool
     epsilon: float | None = None
@@ -54,9 +58,10 @@ class Reports:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
-        set_(self, "values", checks.as_records("values", self.values).detach())
+        rows = as_rows("values", self.values)
+        set_(self, "values", rows if rows.held is None else rows.held)
         checks.instance("mechanism", self.mechanism, Mechanism)
-        check_possible(self.mechanism, self.values)
+        check_possible(self.mechanism, rows)
         set_(self, "simulation", checks.flag("simulation", self.simulation))
         checks.instance("version", self.version, str)
         set_(self, "times", checks.positive_int("times", self.times))
@@ -79,6 +84,13 @@ class Reports:
         said = "simulation" if self.simulation else f"epsilon={self.epsilon}, delta={self.delta}"
         times = f", times={self.times}" if self.times > 1 else ""
         return f"Reports(<{n} x {d}>, {self.mechanism!r}, {said}{times})"
+
+    @property
+    def rows(self) -> Rows:
+        """The values as rows, which are named "reports"."""
+        if isinstance(self.values, Rows):
+            return self.values
+        return Held("reports", self.values)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -114,14 +126,25 @@ class Reports:
 
         Raises OSError naming the path.
         """
-        buffer = io.BytesIO()
-        text = np.array(json.dumps(self.metadata))
-        np.savez(buffer, values=self.values.detach().cpu().numpy(), metadata=text)
-        write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
+        rows, text = self.rows, np.array(json.dumps(self.metadata))
+        dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
+
+        def write(file: BinaryIO) -> None:
+            with zipfile.ZipFile(file, "w") as archive:
+                with archive.open("values.npy", "w", force_zip64=True) as member:
+                    descr = np.lib.format.dtype_to_descr(dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": rows.shape}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    for _, part in rows.parts():
+                        member.write(content(part.cpu().contiguous()))
+                with archive.open("metadata.npy", "w") as member:
+                    np.lib.format.write_array(member, text)
+
+        write_atomically(checks.as_path("path", path), write, "reports")
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
-        """Reports as they were saved.
+        """Reports as they were saved. Values of more than 256 MB stay in the file, as `Rows`.
 
         Raises FileNotFoundError, or ValueError for a file that is damaged, is something else, names
         a mechanism that is not known here, or claims what its values and mechanism do not bear out.
@@ -137,6 +160,8 @@ class Reports:
                 raise ValueError(f"its metadata must have {sorted(KEYS)}, it has {sorted(said)}")
             del said["format"]
             mechanism = from_plain(said.pop("mechanism"), KINDS, most=path.stat().st_size)
+            if isinstance(values, np.memmap):
+                return cls(Mapped("values", values), mechanism, **said)
             return cls(torch.from_numpy(values), mechanism, **said)
 
     def _check_claim(self, epsilon: float) -> None:
@@ -157,6 +182,7 @@ class Reports:
 
 KEYS = {"format", "version", "simulation", "mechanism", "epsilon", "delta", "times"}
 MEMBERS = ["metadata.npy", "values.npy"]
+READ = 2**28  # bytes of values that are read; more are mapped
 
 
 def _read(path: Path) -> tuple[np.ndarray, Any]:
@@ -167,7 +193,11 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
             raise ValueError("it does not hold values and metadata, once each and nothing else")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("it is compressed, which Reports.save never does")
-        metadata, values = (_array(archive.read(name)) for name in MEMBERS)
+        metadata = _array(archive.read(MEMBERS[0]))
+        if archive.getinfo(MEMBERS[1]).file_size > READ:
+            values = _mapped(path, archive)
+        else:
+            values = _array(archive.read(MEMBERS[1]))
     if metadata.dtype.kind != "U" or metadata.ndim:
         raise ValueError("its metadata is no text")
     return values, parse(str(metadata))
@@ -175,23 +205,47 @@ def _read(path: Path) -> tuple[np.ndarray, Any]:
 
 def _array(member: bytes) -> np.ndarray:
     """The array in a ``.npy`` file, which must be as long as its header says."""
-    file = io.BytesIO(member)
+    _header(io.BytesIO(member), len(member))
+    return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+
+
+def _mapped(path: Path, archive: zipfile.ZipFile) -> np.ndarray:
+    """The values in a large archive, mapped: the system reads what is looked at."""
+    info = archive.getinfo(MEMBERS[1])
+    with archive.open(info) as member:
+        shape, fortran, dtype = _header(member, info.file_size)
+        start = member.tell()
+        while member.read(2**24):  # to the end, where the archive's own checksum is held against it
+            pass
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + 26)
+        names = sum(int.from_bytes(file.read(2), "little") for _ in range(2))
+    offset = info.header_offset + 30 + names + start
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.memmap(path, dtype, "r", offset, shape, order)
+
+
+def _header(file: Any, length: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type of a ``.npy`` file, of this many bytes."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    shape, _, dtype = read[version](file)
-    if len(member) - file.tell() != math.prod(shape) * dtype.itemsize:
+    shape, fortran, dtype = read[version](file)
+    if dtype.hasobject or length - file.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array in it is not as long as it says")
-    return np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+    return shape, fortran, dtype
+
+
+def rows_of(name: str, reports: Any) -> Rows:
+    """The values (n, d) of `Reports`, or what else `as_rows` takes, as rows."""
+    return reports.rows if isinstance(reports, Reports) else as_rows(name, reports)
 
 
 def values_of(name: str, reports: Any) -> Tensor:
-    """The values (n, d) of `Reports`, or what else `checks.as_records` takes, without a graph."""
-    if isinstance(reports, Reports):
-        return reports.values
-    return checks.as_records(name, reports).detach()
+    """The same in memory, without a graph."""
+    return rows_of(name, reports).tensor()
 
 
 def simulate(

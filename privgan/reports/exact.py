@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from privgan.mechanisms import (
 )
 from privgan.mechanisms.budget import gaussian_epsilon
 from privgan.reports.collection import Reports
+from privgan.reports.rows import Rows, as_rows
 from privgan.streams import stream
 from privgan.surroundings import usual
 
@@ -105,7 +107,7 @@ class Spent:
 
 @usual()
 def release(
-    x: Tensor | np.ndarray,
+    x: Tensor | np.ndarray | str | Path | Rows,
     mechanism: Mechanism,
     *,
     delta: float = 0.0,
@@ -113,6 +115,8 @@ def release(
     times: int = 1,
 ) -> Reports:
     """Reports of every record of ``x`` (n, d), fit to leave the person it is about.
+
+    Records may lie in a file or a folder, as for `fit`; they are read and released some at a time.
 
     There is no seed: the noise cannot be repeated, by anybody. ``delta`` is for mechanisms with
     Gaussian noise. Records outside the mechanism's public bounds are an error unless ``clip`` asks
@@ -128,10 +132,24 @@ def release(
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)
     times = checks.positive_int("times", times)
-    records = mechanism._admit(checks.as_records("x", x).detach().double().cpu(), clip)
-    values, spent = _release(mechanism, records.repeat(times, 1))
+    rows, values, start = as_rows("x", x), torch.empty(0), 0
+    for _ in range(times):
+        for first, part in rows.parts():
+            found, spent = _release(mechanism, _admitted(mechanism, part, first, clip))
+            if not start:
+                values = found.new_empty((times * len(rows), found.shape[1]))
+            values[start : start + len(found)] = found
+            start += len(found)
     epsilon = (times * spent).epsilon(delta)
     return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta, times=times)
+
+
+def _admitted(mechanism: Mechanism, part: Tensor, first: int, clip: bool) -> Tensor:
+    """The records that may be released, of which the first has this number."""
+    try:
+        return mechanism._admit(part.double().cpu(), clip)
+    except ValueError as error:
+        raise (ValueError(f"{error}; rows are counted from {first}") if first else error) from None
 
 
 def _release(mechanism: Mechanism, x: Tensor) -> tuple[Tensor, Spent]:

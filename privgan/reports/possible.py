@@ -19,21 +19,38 @@ from privgan.mechanisms import (
     UnaryEncoding,
     Window,
 )
+from privgan.reports.rows import Rows
 
 
-def check_possible(mechanism: Mechanism, values: Tensor, name: str = "values") -> None:
-    """Raise ValueError unless ``mechanism`` can have made every row of ``values`` (m, d')."""
-    d = values.shape[1]
+def check_possible(mechanism: Mechanism, rows: Rows) -> None:
+    """Raise ValueError unless ``mechanism`` can have made every one of ``rows`` (m, d')."""
+    d, name = rows.shape[1], rows.name
     expected = d if mechanism.dim is None else mechanism.report_dim(mechanism.dim)
     if d != expected:
         raise ValueError(f"{name} has {d} columns, but {mechanism!r} reports {expected}")
-    impossible = _impossible(mechanism, values)
+    count, row = 0, 0
+    for first, part in rows.parts():
+        impossible = _impossible(mechanism, part)
+        if (more := int(impossible.sum())) and not count:
+            row = first + int(impossible.nonzero()[0])
+        count += more
+    if count:
+        raise _fault(mechanism, name, count, row)
+
+
+def check_taken(mechanism: Mechanism, name: str, taken: Tensor, numbers: Tensor) -> None:
+    """The same for rows ``taken`` (k, d') from others, by their numbers (k,) there."""
+    impossible = _impossible(mechanism, taken)
     if impossible.any():
-        count, row = int(impossible.sum()), int(impossible.nonzero()[0])
-        raise ValueError(
-            f"{name} has {count} row{'' if count == 1 else 's'} that {mechanism!r} cannot have "
-            f"reported, the first at row {row}"
-        )
+        row = int(numbers[impossible.nonzero()[0, 0]])
+        raise _fault(mechanism, name, int(impossible.sum()), row)
+
+
+def _fault(mechanism: Mechanism, name: str, count: int, row: int) -> ValueError:
+    return ValueError(
+        f"{name} has {count} row{'' if count == 1 else 's'} that {mechanism!r} cannot have "
+        f"reported, the first at row {row}"
+    )
 
 
 def _impossible(mechanism: Mechanism, y: Tensor) -> Tensor:

@@ -27,11 +27,12 @@ def together(reports: Any) -> Any:
         raise ValueError(f"reports are of records of different numbers of columns: {known}")
     mechanism = Blocks(*(part.mechanism for part in reports), dim=known[0])
     # In a block's columns every other report has the block's mean, which moves no origin.
-    columns = torch.cat([part.values.mean(0, dtype=torch.float64) for part in reports])
+    values = [part.rows.tensor() for part in reports]
+    columns = torch.cat([y.mean(0, dtype=torch.float64) for y in values])
     rows = []
-    for b, (part, own) in enumerate(zip(reports, mechanism.columns, strict=True)):
-        block = columns.to(part.values).repeat(len(part), 1)
-        block[:, own] = part.values
-        rows.append(torch.cat([block, block.new_full((len(part), 1), b)], 1))
+    for b, (y, own) in enumerate(zip(values, mechanism.columns, strict=True)):
+        block = columns.to(y).repeat(len(y), 1)
+        block[:, own] = y
+        rows.append(torch.cat([block, block.new_full((len(y), 1), b)], 1))
     simulation = any(part.simulation for part in reports)
     return Reports(torch.cat(rows), mechanism, simulation)

@@ -77,14 +77,14 @@ def _dense(
         kernel = kept("kernel", x, n, m)
         steps = half_steps(matrix.contiguous(), reg, problem.a, problem.b, kernel)
         return Prepared(steps, offset, tol)
-    ends = extent(matrix)
+    ends = problem.among_all(extent(matrix))
     if matrix.dtype == torch.float32 and not holds(matrix.dtype, ends, reg, tol):
         if not fits(torch.float64.itemsize):
             return None
         x, y = x.double(), y.double()
         del matrix  # a large one's memory is free again
         matrix, offset = problem.cost.reduced_in(x, y, x.new_empty((n, m)))
-        ends = extent(matrix)
+        ends = problem.among_all(extent(matrix))
     largest = check_range(*ends, reg)
     found = _stored(matrix, offset, problem, ends, problem.x.dtype, tol)
     return found.allowing(rounding(matrix.dtype, largest / reg), largest / reg)
@@ -119,10 +119,10 @@ def _streaming(problem: Problem, tol: float, check: bool) -> Prepared:
     if not check:
         return Prepared(_tiled(x, y, problem), 0.0, tol)
     rows = tile_rows(y)
-    ends = reach(x, y, cost, rows)
+    ends = problem.among_all(reach(x, y, cost, rows))
     if x.dtype == torch.float32 and not holds(x.dtype, ends, reg, tol):
         x, y = x.double(), y.double()
-        ends = reach(x, y, cost, rows)
+        ends = problem.among_all(reach(x, y, cost, rows))
     largest = check_range(*ends, reg)
     if ends[1] - ends[0] <= FLAT * reg:
         return _flat(problem, (ends[1] - ends[0]) / reg, tol)

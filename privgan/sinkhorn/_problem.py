@@ -61,12 +61,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Problem:
-    """Entropic OT between two sides, reg in cost units."""
+    """Entropic OT between two sides, reg in cost units.
+
+    most: where other processes hold more of its own side, the largest of everybody's numbers.
+    """
 
     own: Side
     other: Side
     cost: Cost
     reg: float
+    most: Callable[[float], float] | None = None
 
     @property
     def x(self) -> Tensor:
@@ -91,6 +95,12 @@ class Problem:
     def copied(self) -> "Problem":
         """The same, with points of its own."""
         return Problem(self.own.copied(), self.other.copied(), self.cost, self.reg)
+
+    def among_all(self, ends: tuple[float, float]) -> tuple[float, float]:
+        """The ends of all costs, from those of the costs that are here."""
+        if self.most is None:
+            return ends
+        return -self.most(-ends[0]), self.most(ends[1])
 
     def tiles(self) -> Iterator[slice]:
         rows = tile_rows(self.y)

@@ -65,7 +65,7 @@ def write_reports(path: str | Path, table: Table, reports: Reports) -> None:
     checks.instance("table", table, Table)
     checks.instance("reports", reports, Reports)
     check_fits(table, reports.mechanism)
-    bits = reports.values.cpu().numpy().astype(np.uint8)
+    bits = reports.rows.tensor().cpu().numpy().astype(np.uint8)
     columns = pa.table({f"{j}": bits[:, j] for j in range(bits.shape[1])})
     said = json.dumps({"table": table.plain(), "reports": reports.metadata})
     buffer = io.BytesIO()

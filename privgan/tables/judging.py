@@ -112,7 +112,7 @@ def quality(
     checks.instance("reports", reports, Reports)
     records = model.sample(RECORDS, seed=seed).double()
     rows = torch.arange(len(reports)) if heldout is None else heldout
-    some = reports.values[rows[:HELD_OUT]]
+    some = reports.rows.tensor()[rows[:HELD_OUT]]
     laws = torch.cat(marginals(reports))
     own = report_log_likelihood(records[:4000], some, reports.mechanism)
     alone = report_log_likelihood(laws[None].to(some), some, reports.mechanism)
@@ -151,7 +151,7 @@ def _both(reports: Reports, found: list[Tensor], a: int, b: int) -> tuple[Tensor
     mechanism = reports.mechanism
     if not isinstance(mechanism, Sampled):
         return found[a], found[b]
-    drawn = mechanism.drawn(reports.values)
+    drawn = mechanism.drawn(reports.rows.tensor())
     both = drawn[:, a] & drawn[:, b]
     return found[a][both[drawn[:, a]]], found[b][both[drawn[:, b]]]
 

@@ -69,7 +69,7 @@ def marginals(reports: Reports) -> list[Tensor]:
 
 def by_column(reports: Reports) -> list[tuple[Categorical, Tensor]]:
     """Each column's channel, and what the reports that hold it say, (m, k)."""
-    mechanism, values = reports.mechanism, reports.values
+    mechanism, values = reports.mechanism, reports.rows.tensor()
     if not isinstance(mechanism, Product | Sampled):
         raise TypeError(f"reports of a table come through Product or Sampled, not {mechanism!r}")
     found = []

@@ -17,7 +17,6 @@ importance-weighted bound (Burda, Grosse, Salakhutdinov, "Importance weighted au
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -27,35 +26,21 @@ from torch import Tensor, nn
 from privgan import checks
 from privgan.generators import Generator
 from privgan.generators.base import in_mode
-from privgan.generators.latents import NormalMixture, invert
+from privgan.generators.latents import NormalMixture
 from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
 from privgan.streams import sent, stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
-from privgan.training.latent_law import fit_mixture, log_law, log_normal, with_class
-from privgan.training.losses import Loss, Solved
+from privgan.training.latent_law import drawn_index, fit_mixture, log_law, log_normal, with_class
+from privgan.training.losses import Coded, Loss, Solved
+from privgan.training.ranks import Ranks
 
 DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
 HELD_OUT_DRAWS = 8  # for each report, where a training is followed
 SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A value, and the nats that its plan carries; an encoder's plan has no marginal error."""
-
-    value: Tensor
-    nats: Tensor
-    error: float = math.nan
-    n_iter: int = 1
-    converged: bool = True
-
-    def information(self) -> float:
-        """Mean KL(q(z | y) || p), nats a report: what the plan says about the latents."""
-        return self.nats.item()
 
 
 class AmortizedLoss(Loss, nn.Module):
@@ -167,7 +152,7 @@ class AmortizedLoss(Loss, nn.Module):
         chance = (others.sum(1) / DOUBT).clamp(max=1.0)
         visit = sent(torch.rand(len(y), dtype=torch.float64, generator=rng), y.device)
         doubtful = (visit < chance).nonzero().squeeze(1)
-        second = _drawn(others[doubtful], rng)
+        second = drawn_index(others[doubtful], rng)
         rows = torch.cat([torch.arange(len(y), device=y.device), doubtful])
         labels = torch.cat([first, second])
         values, nats, made = self._given(generator, features[rows], labels, y[rows], rng)
@@ -182,6 +167,24 @@ class AmortizedLoss(Loss, nn.Module):
         value = value + self.weight * divergence
         nats = divergence.detach() + nats[: len(y)].detach()
         return Coded(value.mean() * self.mechanism.reg, nats.mean()), made
+
+    def couple_across(
+        self,
+        ranks: Ranks,
+        generator: Generator,
+        y: Tensor,
+        rng: torch.Generator,
+        *,
+        size: int,
+        **_: Any,
+    ) -> tuple[Coded, Tensor]:
+        """A mean over reports: everybody's own, weighted by how many they are of all."""
+        seed = int(torch.randint(2**62, (1,), generator=rng))
+        found, made = self.couple(generator, y, stream(seed, "latents of a process", ranks.rank))
+        value = found.value * (len(y) / size)
+        told = torch.stack([value.detach(), found.nats.to(value) * (len(y) / size)])
+        whole, nats = ranks.summed(told).unbind()
+        return Coded(value + (whole - value.detach()), nats), made
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
         raise TypeError("AmortizedLoss has no value between points; call solve(generator, y)")
@@ -308,7 +311,7 @@ class AmortizedLoss(Loss, nn.Module):
         if generator.classes:
             evidence = self._evidence(generator, y).repeat_interleave(draws, 0)
             log_classes = encoder.log_classes(features, evidence)
-            label = _drawn(log_classes.exp(), rng)
+            label = drawn_index(log_classes.exp(), rng)
             log_q = log_classes.gather(1, label[:, None]).squeeze(1)
         mean, log_std = encoder.normal(features, label if generator.classes else None)
         noise = sent(torch.randn(mean.shape, generator=rng), mean.device).to(mean)
@@ -338,9 +341,3 @@ class AmortizedLoss(Loss, nn.Module):
         if self.encoder is None:
             raise ValueError("the loss has no encoder yet; train with it first")
         return self.encoder
-
-
-def _drawn(p: Tensor, rng: torch.Generator) -> Tensor:
-    """An index drawn from each row of weights (n, k), with a CPU generator: (n,)."""
-    u = torch.rand((len(p), 1), dtype=torch.float64, generator=rng).to(p.device)
-    return invert(p.double(), u).squeeze(1)

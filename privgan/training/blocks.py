@@ -11,6 +11,7 @@ blocks together, ``EntropicLoss.matched(Blocks(...))``, has the same minimiser, 
 reports take up what the sharp ones contradict: it learns more slowly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.mechanisms import Blocks, Mechanism
-from privgan.training.losses import EntropicLoss, Loss, Value
+from privgan.training.losses import EntropicLoss, Loss, Solved, Value
+from privgan.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,18 @@ class BlocksLoss(Loss):
         checks.instance("mechanism", self.mechanism, Blocks)
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        return self._added(lambda loss, x, y: loss.between(x, y, a), x, y)
+
+    def across(self, ranks: Ranks, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
+        return self._added(lambda loss, x, y: loss.across(ranks, x, y, a), x, y)
+
+    def _added(
+        self, solve: Callable[[Loss, Tensor, Tensor], Solved], x: Tensor, y: Tensor
+    ) -> Value:
         total, parts = x.new_zeros(()), []
         for rows, s, mechanism in self.mechanism.split(y):
             loss = EntropicLoss.matched(mechanism, tol=self.tol, max_iter=self.max_iter)
-            part = loss.heated(self.times).between(x[:, s], y[rows][:, s], a)
+            part = solve(loss.heated(self.times), x[:, s], y[rows][:, s])
             total = total + len(rows) / len(y) * part.value / mechanism.reg
             parts.append(part)
         return Value(

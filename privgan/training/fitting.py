@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from privgan import checks
 from privgan.files import check_writable
@@ -21,12 +20,14 @@ from privgan.generators.base import as_device, in_mode, structure
 from privgan.mechanisms import Mechanism
 from privgan.plain import digest
 from privgan.reports import Reports, together
-from privgan.reports.collection import values_of
+from privgan.reports.collection import rows_of
 from privgan.reports.possible import check_possible
+from privgan.reports.rows import Rows
 from privgan.streams import stream
 from privgan.surroundings import usual
 from privgan.training.blocks import matched
 from privgan.training.losses import Loss
+from privgan.training.ranks import own_device, several
 from privgan.training.state import History
 from privgan.training.trainer import Trainer, Training, check_weights
 from privgan.training.watchers import (
@@ -39,11 +40,13 @@ from privgan.training.watchers import (
     Watcher,
 )
 
+LOOKED_AT = 1024  # reports that are held against the generator's before the first step
+
 
 @usual(grad=True)
 def fit(
     generator: Generator,
-    reports: ArrayLike | Reports | Sequence[Reports],
+    reports: ArrayLike | str | Path | Rows | Reports | Sequence[Reports],
     loss: Loss | None = None,
     *,
     steps: int = 3000,
@@ -72,8 +75,10 @@ def fit(
     after an error, in the mode it came in. Weights that are frozen stay as they are.
 
     reports: `Reports`, a list of them, say of people who reported at different levels of noise, or
-    a float32 or float64 tensor, array or data frame. loss: may be left out with `Reports`, which
-    know their mechanism: it is then the entropic loss matched to that.
+    float32 or float64 numbers: a tensor, array or data frame; or more than memory holds, a memmap,
+    a ``.npy`` or Parquet file or a folder of such, whose rows are read, and looked at, as the steps
+    come to them. loss: may be left out with `Reports`, which know their mechanism: it is then the
+    entropic loss matched to that.
     generated: generated points a step, by default a quarter of ``batch_size``. even: spread each
     batch's latents evenly over their law (a randomised Sobol set) rather than draw them
     independently: the batch then stands for the generator far better, and few points suffice.
@@ -89,6 +94,10 @@ def fit(
     latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
     device when there is one, and warns of a GPU that PyTorch cannot use. progress: a bar, on a
     terminal only.
+
+    Under torchrun all processes train the one generator together, as one of them would alone, and
+    all come back with it; the first one writes the checkpoint, which any number of processes may
+    take up.
 
     checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
     finished training is returned at once. To go on for more steps once it is done, ask for more
@@ -126,30 +135,39 @@ def fit(
         keep_best=keep_best,
         snapshots=snapshots,
     )
-    where, show = _device(device), checks.flag("progress", progress)
+    ranks, show = several(), checks.flag("progress", progress)
+    where = own_device() if ranks and device == "auto" else _device(device)
+    first = not (ranks and ranks.rank)
     path = None if checkpoint is None else checks.as_path("checkpoint", checkpoint)
-    rows = values_of("reports", reports)
+    rows = rows_of("reports", reports)
     check_weights(generator)
     _check_output(generator, loss, rows)
     identity: dict[str, Any] = {}
-    if path is not None:  # before the generator takes its place and units from device and reports
-        if path.is_dir():
-            raise ValueError(f"checkpoint {path} is a folder; name a file in it")
-        if not path.exists():
-            check_writable(path, "checkpoint")
+    if path is not None and path.is_dir():
+        raise ValueError(f"checkpoint {path} is a folder; name a file in it")
+    if path is not None and not path.exists() and first:
+        check_writable(path, "checkpoint")
+    if path is not None or ranks:  # before the generator takes its place and units
         trained = [name for name, p in generator.named_parameters() if p.requires_grad]
         weights = list(generator.state_dict().items())
         made = digest([json.dumps(structure(generator)), trained, weights])
-        identity = training.identity() | {"generator": made, "reports": digest(rows)}
+        identity = training.identity() | {"generator": made, "reports": rows.identity()}
+    if ranks:
+        for name, said in identity.items():
+            ranks.agree(name, str(said))
 
     trainer = Trainer(training, generator, rows, where)
     if path is not None:
         trainer.state.resume(path, identity, training.steps)
-    watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Convergence(trainer), Clock(trainer)]
-    if path is not None:
+        if ranks:
+            ranks.agree("checkpoint", str(trainer.state.step))
+    watchers: list[Watcher] = [HeldOut(trainer), Snapshots(), Clock(trainer)]
+    if first:
+        watchers.append(Convergence(trainer))
+    if first and path is not None:
         watchers.append(Checkpoint(path, identity))
     try:
-        with in_mode(trainer.state.learners, training=True), Bar(trainer, show) as bar:
+        with in_mode(trainer.state.learners, training=True), Bar(trainer, show and first) as bar:
             while not trainer.done:
                 solved = trainer.step()
                 for watcher in (*watchers, bar):
@@ -189,7 +207,7 @@ def _idle_gpu() -> bool:
     return told.returncode == 0 and "GPU" in told.stdout
 
 
-def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
+def _check_output(generator: Generator, loss: Loss, reports: Rows) -> None:
     records = generator.sample(2, seed=0)
     if records.ndim != 2 or len(records) != 2:
         raise ValueError(
@@ -216,7 +234,7 @@ def _check_output(generator: Generator, loss: Loss, reports: Tensor) -> None:
     _check_learnable(generator, loss, reports)
 
 
-def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
+def _check_learnable(generator: Generator, loss: Loss, reports: Rows) -> None:
     """Raise ValueError for a generator that the loss gives no gradient, or that it cannot judge."""
     with torch.no_grad(), in_mode(generator, training=False):
         x, weights = generator.batch(2, stream(0, "first batch"))
@@ -230,10 +248,12 @@ def _check_learnable(generator: Generator, loss: Loss, reports: Tensor) -> None:
         )
     if loss.mechanism is not None:
         try:
-            loss.mechanism._check_pair(made.to(reports), reports)
+            some = reports.strided(LOOKED_AT)
+            loss.mechanism._check_pair(made.to(some), some)
         except ValueError as error:
             raise ValueError(
                 f"the generator's records, x, or the reports, y, do not fit {loss.mechanism!r}: "
                 f"{error}; one-hot columns need a generator with categories=, or Atoms"
             ) from None
-        check_possible(loss.mechanism, reports, "reports")
+        if reports.held is not None:  # else as they are read
+            check_possible(loss.mechanism, reports)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from privgan.generators import Generator
-from privgan.generators.latents import NormalMixture, log_components
+from privgan.generators.latents import NormalMixture, invert, log_components
 from privgan.streams import stream
 
 ROUNDS = 60  # of expectation and maximisation
@@ -83,3 +83,9 @@ def log_law(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
 
 def log_normal(z: Tensor) -> Tensor:
     return -0.5 * (z.square() + math.log(2 * math.pi))
+
+
+def drawn_index(p: Tensor, rng: torch.Generator) -> Tensor:
+    """An index drawn from each row of weights (n, k), with a CPU generator: (n,)."""
+    u = torch.rand((len(p), 1), dtype=torch.float64, generator=rng).to(p.device)
+    return invert(p.double(), u).squeeze(1)

@@ -20,9 +20,10 @@ from privgan.generators.latents import NormalMixture
 from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
-from privgan.sinkhorn import Cost, SinkhornResult, solve_batch, solve_samples
+from privgan.sinkhorn import Cost, SinkhornResult, solve_across, solve_batch, solve_samples
 from privgan.sinkhorn.weights import weights
 from privgan.training.likelihood import report_nll
+from privgan.training.ranks import Ranks
 
 RECORDS = 1024  # generated records that stand for a generator in the likelihood of reports
 
@@ -90,6 +91,32 @@ class Loss(ABC):
         x, a = generator.batch(points, rng, even=even)
         made = (self.forward(x) - origin).to(y.dtype)
         return (self.follow if unchecked else self.between)(made, y, a), made
+
+    def couple_across(
+        self,
+        ranks: Ranks,
+        generator: Generator,
+        y: Tensor,
+        rng: torch.Generator,
+        *,
+        size: int,
+        points: int,
+        even: bool,
+        origin: Tensor,
+    ) -> tuple[Solved, Tensor]:
+        """`couple` for several processes: ``y`` is this one's part of a batch of ``size`` reports.
+
+        The value is that of all; its gradients are this process's part of them.
+        """
+        x, a = ranks.points(generator, points, rng, even=even)
+        made = (self.forward(x) - origin).to(y.dtype)
+        return self.across(ranks, made, ranks.joined(y, size), a), made
+
+    def across(self, ranks: Ranks, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        """`between` for a part of the points, and their weights, beside all reports ``y``."""
+        raise TypeError(
+            f"{self!r} cannot be trained by several processes; start it without torchrun"
+        )
 
     def report_nll(
         self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator
@@ -194,6 +221,12 @@ class EntropicLoss(Loss):
         tol, max_iter = self.tol, self.max_iter
         return solve_samples(x, y, self.cost, self.reg, a, b, tol=tol, max_iter=max_iter)
 
+    def across(self, ranks: Ranks, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        if type(self).between is not EntropicLoss.between:
+            return super().across(ranks, x, y, a)
+        settings: dict[str, Any] = {"tol": self.tol, "max_iter": self.max_iter}
+        return solve_across(x, y, self.cost, self.reg, a, across=ranks, **settings)
+
     def unchecked(self, y: Tensor) -> bool:
         """On a GPU, where the precision of ``y`` holds costs as large as theirs to ``tol``."""
         if not y.is_cuda or type(self).between is not EntropicLoss.between:
@@ -245,6 +278,21 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """A value, and the nats that its plan carries; an encoder's plan has no marginal error."""
+
+    value: Tensor
+    nats: Tensor
+    error: float = math.nan
+    n_iter: int = 1
+    converged: bool = True
+
+    def information(self) -> float:
+        """Mean KL(q(z | y) || p), nats a report: what the plan says about the latents."""
+        return self.nats.item()
+
+
+@dataclass(frozen=True)
 class LikelihoodLoss(EntropicLoss):
     """Entropic OT whose plan may leave the generated side's marginal: the likelihood of reports.
 
@@ -264,3 +312,15 @@ class LikelihoodLoss(EntropicLoss):
             scores, a = scores[a > 0], a[a > 0]
             scores = scores + a.log()[:, None]
         return Value(-self.reg * scores.logsumexp(0).mean(), converged=True)
+
+    def across(self, ranks: Ranks, x: Tensor, y: Tensor, a: Tensor | None = None) -> Solved:
+        """Each report's likelihood is a sum over points, of which this process has its own."""
+        if type(self).between is not LikelihoodLoss.between:
+            return Loss.across(self, ranks, x, y, a)
+        if a is None:
+            count = ranks.summed(torch.tensor(float(len(x)), dtype=torch.float64, device=x.device))
+            a = torch.full((len(x),), 1.0 / count.item(), dtype=x.dtype, device=x.device)
+        own = (self.cost.matrix(x, y) / -self.reg + a.log()[:, None]).logsumexp(0)
+        whole = ranks.gathered(own.detach()).logsumexp(0)
+        moved = (own.detach() - whole).exp() * (own - own.detach())  # zero, and its gradient is not
+        return Value(-self.reg * (whole + moved).mean(), converged=True)

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,13 @@ from privgan import checks
 from privgan.generators import Generator
 from privgan.mechanisms import Mechanism
 from privgan.reports import Reports
-from privgan.reports.collection import values_of
-from privgan.streams import stream
+from privgan.reports.collection import rows_of
+from privgan.reports.rows import Rows
 from privgan.surroundings import usual
 from privgan.training.fitting import fit
 from privgan.training.likelihood import report_log_likelihood
 from privgan.training.losses import EntropicLoss
+from privgan.training.shuffling import Picked, Shuffle
 
 POINTS = 20_000  # generated records that stand for a fitted law in its likelihood
 
@@ -112,7 +114,7 @@ def largest_allowed_scale(
 
 @usual()
 def estimate_scale(
-    reports: ArrayLike | Reports,
+    reports: ArrayLike | str | Path | Rows | Reports,
     channel: Callable[[float], Mechanism],
     scales: Sequence[float],
     make_generator: Callable[[], Generator],
@@ -132,11 +134,11 @@ def estimate_scale(
 
     The matched loss at the estimate is ``EntropicLoss.matched(channel(estimate.upper))``.
     """
-    reports = values_of("reports", reports)
+    rows = rows_of("reports", reports)
     share = checks.fraction("holdout", holdout)
-    kept = round(share * len(reports))
-    if not 2 <= kept < len(reports):
-        raise ValueError(f"holdout {share} of {len(reports)} reports leaves {kept} to judge by")
+    kept = round(share * len(rows))
+    if not 2 <= kept < len(rows):
+        raise ValueError(f"holdout {share} of {len(rows)} reports leaves {kept} to judge by")
     level, seed = checks.probability("level", level), checks.integer("seed", seed)
     scales = _ascending(scales)
     checks.function("channel", channel, "pg.Gaussian")
@@ -144,8 +146,8 @@ def estimate_scale(
     channels = [channel(scale) for scale in scales]  # all of them, before any training
     for scale, made in zip(scales, channels, strict=True):
         checks.instance(f"channel({scale:g})", made, Mechanism)
-    order = torch.randperm(len(reports), generator=stream(seed, "scale"))
-    heldout, rest = reports[order[:kept]], reports[order[kept:]]
+    order = Shuffle(len(rows), seed, "scale")
+    heldout, rest = Picked(rows, order, 0, kept), Picked(rows, order, kept, len(rows) - kept)
 
     def judge(scale: float, mechanism: Mechanism) -> Tensor:
         settings = {"holdout": 0.0, "seed": seed} | training

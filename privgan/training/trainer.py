@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,14 +16,18 @@ from privgan.generators.base import in_mode
 from privgan.mechanisms import Mechanism
 from privgan.mechanisms.location import some_rows, winsorised
 from privgan.plain import digest
-from privgan.streams import ambient, sent, stream
+from privgan.reports.collection import rows_of
+from privgan.reports.rows import Rows
+from privgan.streams import ambient, stream
+from privgan.training.batches import Batches, batches, representative
 from privgan.training.losses import Loss, Solved
+from privgan.training.ranks import Ranks, several
+from privgan.training.shuffling import split
 from privgan.training.state import History, State, diverged
 
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
 LEFT = "the generator's records have left all reports far behind"
-ROUNDING = 1e-4  # of a column's spread: reports that float32 would move by more stay float64
-LAST = 1024  # held-out reports, at most, that choose this law
+HELD_OUT = 1024  # reports, at most, that are held out and looked at
 LATENTS = 20_000  # reports, at most, that the law of a trained generator's latents is fitted on
 PENDING = 50  # steps after which what happened is read back from a device; on a CPU it is there
 SPARE = 4  # iterations that may be queued beyond twice those that batches have needed lately
@@ -90,29 +95,20 @@ class Training:
         return known | {"generated": self.points, "snapshots": list(self.snapshots)}
 
 
-def split(n: int, holdout: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the reports, of ``n``, that a training keeps out, and of those it is on."""
-    order = torch.randperm(n, generator=stream(seed, "holdout"))
-    kept_out = max(1, round(holdout * n)) if holdout > 0.0 and n > 1 else 0
-    return order[:kept_out], order[kept_out:]
-
-
 class Trainer:
     """A generator on its way, with the reports it learns from and those held out.
 
-    reports (n, d): on the CPU or a device, in the precision they came in. The generator is moved
-    to ``device`` and trained in place.
+    reports (n, d): `Rows`, or a tensor on the CPU or a device, in the precision they came in. The
+    generator is moved to ``device`` and trained in place.
     """
 
     training: Training
     device: torch.device
+    ranks: Ranks | None
     generator: Generator
     heldout: Tensor
-    rows: Tensor
-    epoch: int
-    order: Tensor
     origin: Tensor
-    reports: Tensor
+    batches: Batches
     unit: float
     unchecked: bool
     state: State
@@ -121,45 +117,61 @@ class Trainer:
     most: int | None
 
     def __init__(
-        self, training: Training, generator: Generator, reports: Tensor, device: torch.device
+        self, training: Training, generator: Generator, reports: Rows | Tensor, device: torch.device
     ):
+        rows, ranks = rows_of("reports", reports), several()
+        if ranks and min(training.points, training.batch_size) < ranks.count:
+            raise ValueError(
+                f"there are {ranks.count} processes for {training.points} generated points and "
+                f"{training.batch_size} reports a step; start fewer, or raise batch_size"
+            )
+        self.ranks = ranks
         self.training, self.device = training, device
         self.generator = generator.to(device)
         like = next(generator.parameters())
         judged = training.mechanism is not None
-        kept_out, self.rows = split(
-            len(reports), training.holdout if judged else 0.0, training.seed
-        )
+        kept_out, picked = split(rows, training.holdout if judged else 0.0, training.seed)
         if training.keep_best and not len(kept_out):
             raise ValueError("keep_best needs held-out reports and their mechanism; raise holdout")
-        self.heldout = reports[kept_out.to(reports.device)].to(device)
-        if training.batch_size > len(self.rows):
+        self.heldout = kept_out.take(torch.arange(min(HELD_OUT, len(kept_out)))).to(device)
+        if training.batch_size > len(picked):
             raise ValueError(
-                f"batch_size is {training.batch_size} but only {len(self.rows)} reports are there "
-                f"to train on ({len(reports)} less {len(kept_out)} held out); "
+                f"batch_size is {training.batch_size} but only {len(picked)} reports are there "
+                f"to train on ({len(rows)} less {len(kept_out)} held out); "
                 "lower batch_size or holdout"
             )
-        self.epoch, self.order = -1, self.rows
 
         # Costs compare x with y, so what both have in common only costs digits.
-        shiftable = training.loss.shiftable(reports.shape[1]).to(reports.device)
-        middle = winsorised(some_rows(reports))[0].to(reports)  # which one outlier does not move
-        self.origin = torch.where(shiftable, middle, 0.0)
-        self.reports = _narrowed(reports - self.origin, like.dtype).to(device)
-        self.origin = self.origin.to(device)
-        some = self.reports[:1000]
+        there = representative(rows)
+        shiftable = training.loss.shiftable(rows.shape[1]).to(there.device)
+        middle = winsorised(some_rows(there))[0].to(there)  # which one outlier does not move
+        origin = torch.where(shiftable, middle, 0.0)
+        self.batches = batches(
+            picked,
+            there,
+            training.batch_size,
+            training.seed,
+            origin=origin,
+            dtype=like.dtype,
+            device=device,
+            end=training.steps,
+            mechanism=training.loss.mechanism,
+            share=ranks.share if ranks else None,
+        )
+        self.origin, looked_at = origin.to(device), self.batches.looked_at()
+        some = looked_at[:1000]
         self.unit, self.unchecked = training.loss.unit(some), training.loss.unchecked(some)
         if not self.unit >= torch.finfo(like.dtype).tiny:  # a loss in this unit would be infinite
             raise ValueError(
                 f"reg is too small for {like.dtype}: {self.unit:.3g}; rescale the data"
             )
         # Last of all that may fail: a generator that was refused is as it was.
-        centre, spread = (v.to(reports.dtype) for v in _location(training, reports))
+        centre, spread = (v.to(rows.dtype) for v in _location(training, there))
         if not (centre.isfinite().all() and spread.isfinite().all()):
             raise ValueError("reports are so large that their spread overflows; rescale them")
         generator.settle(centre, spread)
         average = copy.deepcopy(generator) if training.average else None
-        partner = training.loss.meet(generator, self.reports, self.origin)
+        partner = training.loss.meet(generator, looked_at, self.origin)
         learned = [*generator.parameters(), *(partner.parameters() if partner else ())]
         learned = [p for p in learned if p.requires_grad]
         optimizer = torch.optim.Adam(learned, lr=training.lr, fused=True)
@@ -178,23 +190,17 @@ class Trainer:
         training, at = self.training, self.state.step
         for group in self.state.optimizer.param_groups:
             group["lr"] = training.lr * self._left()
-        loss, y = self._loss().queued(self._queued(at)), self.batch(at)
-        with ambient(training.seed, "layers", at, self.device):
-            latents = stream(training.seed, "latents", at)
+        loss, y = self._loss().queued(self._queued(at)), self.batches(at)
+        purpose = "layers" if not (self.ranks and self.ranks.rank) else f"layers {self.ranks.rank}"
+        with ambient(training.seed, purpose, at, self.device), self._synchronised():
             try:
-                solved, made = loss.couple(
-                    self.generator,
-                    y,
-                    latents,
-                    points=training.points,
-                    even=training.even,
-                    origin=self.origin,
-                    unchecked=self.unchecked,
-                )
+                solved, made = self._coupled(loss, y, stream(training.seed, "latents", at))
             except ValueError as error:
                 raise self._fault(y, error) from error
             self.state.optimizer.zero_grad(set_to_none=True)
             (solved.value / self.unit).backward()
+        if self.ranks:
+            self.ranks.sum_gradients(self.state.optimizer.param_groups[0]["params"])
         self.state.optimizer.step()
         self.state.step += 1
         self.state.follow(training.average)
@@ -205,15 +211,18 @@ class Trainer:
             self.read()
         return solved
 
-    def batch(self, step: int) -> Tensor:
-        """The reports of a step, (batch_size, d): by epochs, without replacement in any."""
-        size = self.training.batch_size
-        epoch, place = divmod(step, len(self.rows) // size)
-        if epoch != self.epoch:
-            shuffle = stream(self.training.seed, "shuffle", epoch)
-            order = self.rows[torch.randperm(len(self.rows), generator=shuffle)]
-            self.epoch, self.order = epoch, sent(order, self.reports.device)
-        return self.reports[self.order[place * size : (place + 1) * size]]
+    def _coupled(self, loss: Loss, y: Tensor, rng: torch.Generator) -> tuple[Solved, Tensor]:
+        """The value of the step, and what the generator made of latents from ``rng``."""
+        training = self.training
+        about: dict[str, Any] = {"points": training.points, "even": training.even}
+        about["origin"] = self.origin
+        if self.ranks is None:
+            return loss.couple(self.generator, y, rng, unchecked=self.unchecked, **about)
+        size = training.batch_size
+        return loss.couple_across(self.ranks, self.generator, y, rng, size=size, **about)
+
+    def _synchronised(self) -> AbstractContextManager[None]:
+        return self.ranks.synchronised(self.state.learners) if self.ranks else nullcontext()
 
     def read(self) -> None:
         """Enter what happened since into the history; FloatingPointError if it was divergence."""
@@ -256,9 +265,9 @@ class Trainer:
         if not all(p.isfinite().all() for p in self.generator.parameters()):
             raise diverged(self.state.step - 1, "the generator's weights are not finite")
         self.state.learners.eval()
-        some = self.reports[self.rows[:LATENTS].to(self.reports.device)] + self.origin
-        seed = self.training.seed
-        law = self.training.loss.latent_law(self.generator, some, self.heldout[:LAST], seed)
+        known = torch.arange(min(LATENTS, len(self.batches.picked)))
+        some, seed = self.batches.at(known) + self.origin, self.training.seed
+        law = self.training.loss.latent_law(self.generator, some, self.heldout, seed)
         self.generator.law = self.generator.law if law is None else law
 
     @torch.no_grad()
@@ -331,13 +340,3 @@ def _location(training: Training, reports: Tensor) -> tuple[Tensor, Tensor]:
     centre, variance = winsorised(some_rows(reports))
     known = training.loss.shiftable(len(centre)) & (variance > 0)
     return torch.where(known, centre, 0.0), torch.where(known, variance.sqrt(), 1.0)
-
-
-def _narrowed(reports: Tensor, dtype: torch.dtype) -> Tensor:
-    """Reports in the network's precision, unless rounding would move them by what could matter."""
-    narrow = reports.to(dtype)
-    checks.check_finite("reports", narrow, "row")  # shifting or casting may have overflowed
-    if narrow.dtype == reports.dtype:
-        return reports
-    moved = (narrow.to(reports) - reports).abs().amax(0)
-    return narrow if (moved <= ROUNDING * reports.std(0, correction=0)).all() else reports

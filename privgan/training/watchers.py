@@ -22,7 +22,6 @@ from privgan.training.trainer import Trainer
 SAVE_EVERY = 15.0  # seconds between checkpoints
 SNAPSHOT = 1000  # generated records in each snapshot
 CHECKS = 20  # held-out evaluations in one training
-POINTS = 1024  # held-out reports, at most, in each of them
 
 
 class Watcher(Protocol):
@@ -37,7 +36,7 @@ class HeldOut:
 
     def __init__(self, trainer: Trainer):
         self.every = max(1, trainer.training.steps // CHECKS)
-        self.reports = trainer.heldout[:POINTS]
+        self.reports = trainer.heldout
 
     def __call__(self, trainer: Trainer, solved: Solved) -> None:
         training, state = trainer.training, trainer.state

@@ -23,7 +23,8 @@ def trainer(reports=REPORTS, generator=None, loss=LOSS, **settings):
 def test_reports_held_out_are_never_trained_on():
     at = trainer(holdout=0.25)
     assert len(at.heldout) == 150
-    rows = torch.cat([at.reports[at.rows] + at.origin, at.heldout])
+    known = at.batches.at(torch.arange(len(at.batches.picked)))
+    rows = torch.cat([known + at.origin, at.heldout])
     assert torch.allclose(rows.sort(0).values, REPORTS.sort(0).values, atol=1e-6)
     assert len(trainer(holdout=0.0).heldout) == 0
     assert not torch.equal(at.heldout, trainer(holdout=0.25, seed=1).heldout)
@@ -103,12 +104,12 @@ def test_annealing_is_for_the_first_leg_alone(tmp_path, monkeypatch):
 
 
 def test_double_reports_are_trained_on_in_single_where_rounding_does_not_matter():
-    assert trainer(REPORTS.double()).reports.dtype == torch.float32
+    assert trainer(REPORTS.double()).batches.reports.dtype == torch.float32
     far = 1e9 + REPORTS.double()  # whose shift goes first
     at = trainer(far)
-    assert at.reports.dtype == torch.float32
-    assert torch.allclose(at.reports.double() + at.origin, far, atol=1e-5)
-    assert trainer(REPORTS, model().double()).reports.dtype == torch.float64
+    assert at.batches.reports.dtype == torch.float32
+    assert torch.allclose(at.batches.reports.double() + at.origin, far, atol=1e-5)
+    assert trainer(REPORTS, model().double()).batches.reports.dtype == torch.float64
 
 
 def test_reports_are_moved_to_zero_only_where_no_cost_sees_it():

@@ -143,11 +143,11 @@ def test_every_scale_is_judged_by_reports_that_trained_none(monkeypatch):
         reports, pg.Gaussian, (1, 2), lambda: pg.Linear(1, 1), seed=3, steps=7
     )
     assert estimate.upper == 2.0
-    kept, rest = judged[0][1], seen[0][1]
+    kept, rest = judged[0][1].tensor(), seen[0][1].tensor()
     assert (len(kept), len(rest)) == (10, 40)
     assert torch.equal(torch.cat([kept, rest]).sort(0).values, reports)
     assert not torch.equal(kept, kept.sort(0).values)  # drawn, not the first
-    assert all(torch.equal(own[1], kept) for own in judged)
+    assert all(torch.equal(own[1].tensor(), kept) for own in judged)
     assert all(torch.equal(own[1], rest) for own in seen)
     assert seen[0][0] is not seen[1][0]
     assert [own[2].mechanism for own in seen] == [pg.Gaussian(1.0), pg.Gaussian(2.0)]
