@@ -30,7 +30,7 @@ TESTERS := $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4)))
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),1)
 THREADS = $(shell n=$$(($(CORES) / $(JOBS))); echo $$((n > 0 ? n : 1)))
 
-.PHONY: help figures test lint lab env templates bench mutants gpu gpu-wheels clean $(FIGURES)
+.PHONY: help figures test lint lab env templates site bench mutants gpu gpu-wheels clean $(FIGURES)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -43,6 +43,7 @@ help:
 	@echo "make lint                  only the first of these"
 	@echo "make lab                   JupyterLab with the right kernel"
 	@echo "make env                   only set up .venv"
+	@echo "make site                  the notebooks, docs and reference as pages to read, into build/site/"
 	@echo "make bench                 time the solver beside its peers, in an environment of their own"
 	@echo "make mutants               the small changes to MODULE=$(MODULE) that TESTS=... do not notice"
 	@echo "make gpu                   all that needs a CUDA device, in eight minutes, with the python at hand;"
@@ -69,10 +70,15 @@ lint: $(ENV)
 	$(PY) -m mypy
 
 lab: $(ENV)
-	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks
+	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks --LabApp.default_url=/lab/tree/README.md
 
 templates: $(ENV)
 	for name in $(NOTEBOOKS); do $(PY) -m privgan.artifact.run refresh $$name || exit 1; done
+
+site: .venv-site/ready
+	PYTHONPATH=. .venv-site/bin/python site/build.py
+	.venv-site/bin/python -m pytest -q -p no:cacheprovider site/test_site.py
+	@echo "build/site/index.html"
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
@@ -117,6 +123,12 @@ env: $(ENV)
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.venv-site/ready: site/requirements.txt requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 .venv-mutants/ready: requirements.lock pyproject.toml

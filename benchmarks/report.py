@@ -159,7 +159,7 @@ def _dishonest(entry: Entry) -> bool:
 
 
 def _short(grid: Results) -> str:
-    """One line a problem, one column a size, at one tolerance: for the README."""
+    """One line a problem, one column a size, at one tolerance: for docs/speed.md."""
     sizes = sorted({case.n for case, _ in grid})
     lines = _header("d", "noise", "mechanism", *(f"n = {n}" for n in sizes))
     problems = {(c.d, c.noise, c.mechanism): None for c, _ in sorted(grid, key=_order)}

@@ -95,8 +95,9 @@ def test_the_extras_bring_what_is_imported_with_them():
     assert imported("tests/**/*.py", "notebooks/*.py") <= set().union(*BY_EXTRA.values())
 
 
-def test_benchmarks_add_to_the_lock_and_repeat_none_of_it():
-    lines = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+@pytest.mark.parametrize("folder", ["benchmarks", "site"])
+def test_environments_add_to_the_lock_and_repeat_none_of_it(folder):
+    lines = (ROOT / folder / "requirements.txt").read_text().splitlines()
     assert "-r ../requirements.lock" in lines
     added = [Requirement(line) for line in lines if not line.startswith(("#", "-r"))]
     assert all([s.operator for s in pin.specifier] == ["=="] for pin in added)

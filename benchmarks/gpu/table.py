@@ -1,10 +1,10 @@
-"""The results in few lines, for a terminal; and what the README says of them."""
+"""The results in few lines, for a terminal; and what docs/speed.md says of them."""
 
 import statistics
 
 NOT_MEASURED = "Nothing has been measured on a GPU yet: `make gpu` does, in one call."
 TOLERANCES = "0.01", "0.001", "0.0001"
-SHOWN = "0.001"  # the README's table
+SHOWN = "0.001"  # docs/speed.md
 
 
 def of(document: dict) -> str:
@@ -35,7 +35,7 @@ def of(document: dict) -> str:
 
 
 def readme(document: dict | None) -> str:
-    """The README's table of one machine's results, or that there are none."""
+    """The docs table of one machine's results, or that there are none."""
     raced = {k: v for k, v in (document or {}).get("race", {}).items() if "ours" in v}
     if not raced:
         return NOT_MEASURED

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from privgan import checks
@@ -24,7 +25,9 @@ from privgan.files import to_json, write_atomically
 class Claim:
     """One checked statement: ``low <= measured <= high``, with what theory predicted.
 
-    goal: it was asked for, not predicted. Where it is missed the table says FAIL, and goes on.
+    error: the standard error of ``measured``; 0 where nothing was sampled. goal: it was asked for,
+    not predicted. Where it is missed the table says FAIL, and goes on. revised: why the tolerance,
+    a parameter or the data were changed after a look; empty if none was.
     """
 
     claim: str
@@ -33,10 +36,17 @@ class Claim:
     low: float = -math.inf
     high: float = math.inf
     goal: bool = False
+    error: float = 0.0
+    revised: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("measured", "low", "high"):
+        for name in ("measured", "low", "high", "error"):
             object.__setattr__(self, name, checks.number(name, getattr(self, name)))
+
+    @property
+    def found(self) -> str:
+        """What was measured, with its standard error."""
+        return found_in_words(self.measured, self.error)
 
     @property
     def passed(self) -> bool:
@@ -57,6 +67,27 @@ class Claim:
         return "PASS" if self.passed else "FAIL"
 
 
+def found_in_words(measured: float, error: float) -> str:
+    """``0.298 ± 0.002``: the error to two digits, and left out where it is 0."""
+    return f"{measured:.3g} ± {error:.2g}" if error else f"{measured:.3g}"
+
+
+def near(claim: str, expected: float, measured: Any, within: float, **about: Any) -> Claim:
+    """The claim that ``measured`` is ``expected``, to ``within``.
+
+    measured: a number, or what every seed measured, whose mean and standard error are then meant.
+    """
+    about = mean_and_error(measured) | about
+    return Claim(claim, f"{expected:.3g}", low=expected - within, high=expected + within, **about)
+
+
+def mean_and_error(values: Any) -> dict[str, float]:
+    """``measured`` and ``error`` of a claim: the mean over seeds (n,), and its standard error."""
+    values = np.atleast_1d(np.asarray(values, float))
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return {"measured": float(values.mean()), "error": float(error)}
+
+
 def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
     """Write claims and numbers as JSON, whole or not at all.
 
@@ -71,6 +102,8 @@ def record(path: Path | str, claims: Iterable[Claim], **numbers: Any) -> None:
             "tolerance": c.tolerance,
             "verdict": c.verdict,
             "goal": c.goal,
+            "error": c.error,
+            "revised": c.revised,
         }
         for c in _claims(claims)
     ]
@@ -95,8 +128,8 @@ def verdict(claims: Iterable[Claim]) -> str:
     """
     claims = _claims(claims)
     table = "\n".join(
-        f"{c.verdict}  {c.claim}: predicted {c.predicted}, measured {c.measured:.3g}, "
-        f"tolerance {c.tolerance}"
+        f"{c.verdict}  {c.claim}: predicted {c.predicted}, measured {c.found}, "
+        f"tolerance {c.tolerance}" + (f" (revised: {c.revised})" if c.revised else "")
         for c in claims
     )
     if not all(c.passed or c.goal for c in claims) and not os.environ.get("PRIVGAN_STAND_IN"):
@@ -123,8 +156,8 @@ def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
                 label,
                 claim["claim"],
                 claim["predicted"],
-                f"{claim['measured']:.3g}",
-                claim["tolerance"],
+                found_in_words(claim["measured"], claim.get("error", 0.0)),
+                claim["tolerance"] + (", revised" if claim.get("revised") else ""),
                 claim["verdict"],
                 seconds,
                 made_by,
@@ -142,6 +175,22 @@ def claims_table(folder: Path, names: list[str], markdown: bool = False) -> str:
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+CLAIMS = """# Every claim, as measured
+
+What was predicted, what came out (with its standard error where it was sampled), and the tolerance
+said beforehand; *revised* where that was changed after a look. A goal that is missed says FAIL.
+"older" marks what an earlier version of the package measured. Written by `make figures`.
+
+"""
+
+
+def write_claims(folder: Path) -> None:
+    """``CLAIMS.md`` in ``folder``: the claims of every notebook whose numbers are there."""
+    names = sorted(p.stem for p in folder.glob("[0-9]*.json") if "." not in p.stem)
+    table = claims_table(folder, names, markdown=True)
+    write_atomically(folder / "CLAIMS.md", CLAIMS + table + "\n")
 
 
 def machine() -> dict[str, Any]:

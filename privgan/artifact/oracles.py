@@ -1,7 +1,7 @@
 """Closed forms and slow, safe references, one function an equation. float64 throughout."""
 
 import numpy as np
-from scipy.special import expit, logsumexp, xlogy
+from scipy.special import betaincinv, expit, ive, logsumexp, xlogy
 
 TERMS = 2**18  # of a series, held at a time
 
@@ -114,6 +114,18 @@ def maximum_likelihood(channel: np.ndarray, frequencies: np.ndarray) -> np.ndarr
     raise AssertionError("the reference itself did not converge")
 
 
+def likelihood_variation(channel: np.ndarray, law: np.ndarray, n: int) -> float:
+    """Expected total variation to ``law`` (k,) of its maximum-likelihood estimate, as n grows.
+
+    channel: k(y | x), (k, m). One report's information about the law is J = k diag(1 / P_Y) k^T.
+    J law = 1, so on laws, whose weights sum to 1, the estimate's covariance is
+    (J^-1 - law law^T) / n. Errors are normal: E|e| = sqrt(2 / pi) of a standard deviation.
+    """
+    information = (channel / (law @ channel)) @ channel.T
+    variances = np.diag(np.linalg.inv(information)) - law**2
+    return float(np.sqrt(2 / np.pi * variances / n).sum() / 2)
+
+
 def maximum_likelihood_weights(density: np.ndarray, iterations: int = 400) -> np.ndarray:
     """Nonparametric maximum likelihood on fixed atoms, by EM.
 
@@ -207,3 +219,56 @@ def gaussian_fit_excess(variance: float, sigma: float, dim: int) -> float:
 def sorted_transport(x: np.ndarray, y: np.ndarray) -> float:
     """Squared W2 between two samples (n,) on the line: sort both and pair them in order."""
     return float(((np.sort(x) - np.sort(y)) ** 2).mean())
+
+
+def certified_epsilon(tpr: np.ndarray, fpr: np.ndarray, n: int, confidence: float = 0.99) -> float:
+    """What an attack of these rates certifies of epsilon at best, from ``n`` reports of each kind.
+
+    tpr, fpr: how often reports of x, and of x', fall into each of the sets that it chooses from.
+    Counts at their expectations, and Clopper-Pearson's bounds on the rates, half of the error each.
+    """
+    alpha = (1 - confidence) / 2
+    hits, false = n * np.asarray(tpr, float), n * np.asarray(fpr, float)
+    low, high = betaincinv(hits, n - hits + 1, alpha), betaincinv(false + 1, n - false, 1 - alpha)
+    return float(np.log(low / high).max())
+
+
+def laplace_rates(epsilon: float, cells: int = 2001) -> tuple[np.ndarray, np.ndarray]:
+    """How often 1 + N, and N, exceed each t in [0, 1], where N is Laplace noise of scale 1/epsilon.
+
+    These are the sets that the likelihood ratio of records 1 and 0 orders reports by.
+    """
+    t = np.linspace(0, 1, cells)
+    return 1 - np.exp(-epsilon * (1 - t)) / 2, np.exp(-epsilon * t) / 2
+
+
+def ring_log_density(radius: np.ndarray, sigma: float) -> np.ndarray:
+    """Log density of a uniform point of the unit circle plus N(0, sigma^2 I), at a radius.
+
+    (2 pi sigma^2)^-1 exp(-(r^2 + 1) / (2 sigma^2)) I_0(r / sigma^2); ive(0, z) is I_0(z) e^-z.
+    """
+    r = np.asarray(radius, float)
+    spread = sigma**2
+    return -((r - 1) ** 2) / (2 * spread) + np.log(ive(0, r / spread) / (2 * np.pi * spread))
+
+
+def ring_distance(sigma: float) -> float:
+    """W2 between the circle and its blur: by symmetry every point moves along its radius."""
+    r, mass = _ring_masses(sigma)
+    return float(np.sqrt(mass @ (r - 1) ** 2))
+
+
+def ring_blurred_twice(sigma: float) -> float:
+    """Nats a report that the law of the reports, taken for that of the records, loses to it.
+
+    The law of reports, privatized, is the circle blurred by sqrt(2) sigma: the loss is
+    KL(circle + sigma N || circle + sqrt(2) sigma N).
+    """
+    r, mass = _ring_masses(sigma)
+    return float(mass @ (ring_log_density(r, sigma) - ring_log_density(r, np.sqrt(2) * sigma)))
+
+
+def _ring_masses(sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    r = np.linspace(0, 1 + 12 * sigma, 20_001)
+    mass = r * np.exp(ring_log_density(r, sigma))
+    return r, mass / mass.sum()

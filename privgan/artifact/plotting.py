@@ -1,10 +1,12 @@
 """One look for every figure: a style file, fixed colours for fixed roles, saved twice."""
 
+import base64
 import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +29,7 @@ class Role:
 
     colour: str
     marker: str
-    dash: str
+    dash: Any
 
 
 # Okabe-Ito colours, safe for colour-blind readers.
@@ -38,6 +40,17 @@ ROLES = {
     "unregularised": Role("#D55E00", "^", "--"),
     "other": Role("#009E73", "v", "-."),
 }
+# What others would do with the same reports: never in a role's colour.
+RIVALS = {
+    "debiased": Role("#CC79A7", "P", (0, (5, 1))),
+    "likelihood": Role("#56B4E9", "X", (0, (3, 1, 1, 1))),
+    "NPMLE": Role("#8C6D00", "*", (0, (1, 1))),
+    "closed form": Role("#6A3D9A", "h", (0, (4, 2, 1, 2))),
+    "wrong cost": Role("#E69F00", "<", (0, (2, 2))),
+}
+# One role keeps its colour under either noise; marker and dash say which noise it is.
+NOISES = {"Gaussian": ("o", "-"), "Laplace": ("s", ":")}
+SHADES = plt.get_cmap("cividis")
 
 
 def use_style() -> None:
@@ -56,16 +69,73 @@ def use_style() -> None:
             select_figure_formats(shell, {"png"})
 
 
+def look(role: str, noise: str = "", **changes: Any) -> dict[str, Any]:
+    """Colour, marker and dash of a role or a rival, as `Axes.plot` and `errorbar` take them.
+
+    noise: "Gaussian" or "Laplace", which then decides marker and dash.
+    """
+    part = (ROLES | RIVALS)[checks.one_of("role", role, ROLES | RIVALS)]
+    marker, dash = NOISES[noise] if noise else (part.marker, part.dash)
+    return {"color": part.colour, "marker": marker, "linestyle": dash} | changes
+
+
+def shades(n: int) -> list[Any]:
+    """``n`` colours from dark to light, for what is ordered and plays no role."""
+    return [SHADES(0.85 * k / max(1, n - 1)) for k in range(n)]
+
+
+def curve(ax: Axes, x: Any, values: Any, style: Mapping[str, Any], **changes: Any) -> None:
+    """The mean over the rows of ``values`` (seeds, points), with its standard error as a bar."""
+    values = np.atleast_2d(np.asarray(values, float))
+    n = len(values)
+    error = values.std(0, ddof=1) / np.sqrt(n) if n > 1 else None
+    ax.errorbar(x, values.mean(0), error, capsize=1.5, elinewidth=0.7, **(dict(style) | changes))
+
+
+def table(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> Any:
+    """A table that the notebook renders; numbers to three digits."""
+    from IPython.display import Markdown
+
+    shown = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    lines = [list(columns), ["---"] * len(columns), *shown]
+    return Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines))
+
+
+def outside(fig: Figure, ax: Axes, columns: int, where: Any = "outside upper center") -> None:
+    """One legend for the whole figure, outside its panels, of what has a label in ``ax``."""
+    named = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    fig.legend(named.values(), named.keys(), loc=where, ncols=columns)
+
+
 def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -> None:
-    """Scatter 2D points (n, 2) in a role's colour, over [-limit, limit]^2, equal scales."""
+    """Scatter 2D points (n, 2) in a role's or rival's colour, over [-limit, limit]^2."""
     points = checks.as_records("points", points)
     if points.shape[1] != 2:
         raise ValueError(f"points has shape {tuple(points.shape)}; a cloud in the plane is (n, 2)")
-    colour = ROLES[checks.one_of("role", role, ROLES)].colour
+    colour = look(role)["color"]
     x, y = points.detach().cpu().numpy().T
     ax.scatter(x, y, s=1.5, c=colour, linewidths=0, alpha=0.6, rasterized=True)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
     ax.set(xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+
+
+def clouds(
+    rows: Mapping[str, Mapping[str, Tensor]], limit: float = 1.9, names: Mapping[str, str] = {}
+) -> Figure:
+    """A grid of clouds: a row a case, a column a role; ``names`` for what they are called."""
+    rows = dict(rows)
+    columns = max(len(own) for own in rows.values())
+    size = (PAGE, 0.3 + PAGE / columns * len(rows))
+    fig, axes = plt.subplots(
+        len(rows), columns, figsize=size, sharex=True, sharey=True, squeeze=False
+    )
+    for k, (line, (case, own)) in enumerate(zip(axes, rows.items(), strict=True)):
+        for ax, (role, points) in zip(line, own.items(), strict=False):
+            cloud(ax, points, role, "" if k else names.get(role, role), limit)
+        for ax in line[len(own) :]:
+            ax.set_axis_off()
+        line[0].set_ylabel(case)
+    return fig
 
 
 def mosaic(
@@ -88,17 +158,31 @@ def mosaic(
     ax.set_axis_off()
 
 
-def save(fig: Figure, path: str | Path) -> Figure:
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a notebook shows it, with a text for those who cannot see it."""
+
+    png: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        shown = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return shown, {"image/png": {"alt": self.alt}}
+
+
+def save(fig: Figure, path: str | Path, alt: str = "A figure.") -> Picture:
     """Write ``path`` with .png and .pdf appended, without dates, so that reruns are identical.
 
-    Returns ``fig``: a notebook's cell that ends with the call shows it.
+    alt: what is to be seen, in a sentence. A notebook's cell that ends with the call shows it.
     """
     path = checks.as_path("path", path)
     for suffix, undated in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
         fig.savefig(buffer, format=suffix[1:], metadata=undated)
         write_atomically(path.with_name(path.name + suffix), buffer.getvalue(), "figure")
-    return fig
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=fig.dpi, metadata={"Software": None})
+    return Picture(buffer.getvalue(), alt)
 
 
 def film(path: str | Path, frames: Sequence[tuple[str, Mapping[str, Tensor]]]) -> None:

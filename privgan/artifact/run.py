@@ -34,7 +34,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from privgan._version import __version__
 from privgan.artifact import data
-from privgan.artifact.claims import claims_table
+from privgan.artifact.claims import claims_table, write_claims
 from privgan.artifact.parameters import check_parameters, mapping, template_parameters
 from privgan.artifact.publish import check_whole, publish, seal, sealed
 from privgan.files import write_atomically
@@ -230,6 +230,8 @@ def _literally(path: Path) -> str:
 def summary(names: list[str], scale: str, into: Path) -> str:
     """The claims of the notebooks just made, and which of them ran on stand-in data.
 
+    All that lie in ``into`` are written to its CLAIMS.md.
+
     Raises ValueError where a notebook has not been made, or its pictures and numbers disagree.
     """
     missing = [name for name in names if not _stamp(scale, name).exists()]
@@ -238,6 +240,7 @@ def summary(names: list[str], scale: str, into: Path) -> str:
     outputs = {name: _stamp(scale, name).read_text().strip() for name in names}
     for output in outputs.values():
         check_whole(into, output)
+    write_claims(into)
     lines = [claims_table(into, list(outputs.values()))]
     lines += [
         f"{name}: MNIST was not available, so this is {output}, on stand-in data; results for "

@@ -98,7 +98,7 @@ class Additive(Mechanism):
 class Gaussian(Additive):
     """Adds N(0, sigma^2) to every coordinate; ``sigma`` is in the units of the data.
 
-    k(y|x) = (2 pi sigma^2)^(-d/2) exp(-|x - y|^2 / (2 sigma^2)): squared L2, reg 2 sigma^2.
+    ``k(y|x) = (2 pi sigma^2)^(-d/2) exp(-|x - y|^2 / (2 sigma^2))``: squared L2, reg 2 sigma^2.
     """
 
     sigma: float
@@ -155,7 +155,7 @@ class Gaussian(Additive):
 class Laplace(Additive):
     """Adds Laplace noise of scale b to every coordinate (std sqrt(2) b), data units.
 
-    k(y|x) = (2 b)^(-d) exp(-|x - y|_1 / b): the L1 cost, reg b.
+    ``k(y|x) = (2 b)^(-d) exp(-|x - y|_1 / b)``: the L1 cost, reg b.
     """
 
     scale: float
@@ -201,12 +201,12 @@ class Laplace(Additive):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EuclideanLaplace(Additive):
-    """Adds noise with a density that falls off like exp(-|y - x|_2 / scale), data units.
+    """Adds noise whose density falls off like ``exp(-|y - x|_2 / scale)``, data units.
 
     In the plane this is the mechanism of geo-indistinguishability: two places r apart can be
     told from a report at most as if epsilon were r / scale (Andres et al., CCS 2013).
 
-    k(y|x) = exp(-|x - y|_2 / scale) / C_d: the Euclidean cost, reg scale, with C_d the sphere's
+    ``k(y|x) = exp(-|x - y|_2 / scale) / C_d``: the Euclidean cost, reg scale; C_d is the sphere's
     area times Gamma(d) scale^d.
     """
 

@@ -33,7 +33,7 @@ from privgan.reports.collection import values_of
 from privgan.streams import sent, stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
-from privgan.training.latent_law import fit_mixture
+from privgan.training.latent_law import fit_mixture, log_law, log_normal, with_class
 from privgan.training.losses import Coded, Loss, Solved
 from privgan.training.ranks import Ranks
 
@@ -51,8 +51,9 @@ class AmortizedLoss(Loss, nn.Module):
     many times the cost. anneal: weight of the KL term at the first step, which rises to 1 over the
     first half of a training: an encoder that pays in full from the start uses few latents.
     components: the most of the mixture of normals that a trained generator's latents are drawn
-    from, per class, chosen by held-out reports; 0 leaves them standard normal. seed: of the
-    encoder's initial weights.
+    from, per class, chosen by held-out reports; 0 leaves them standard normal. autocast: train
+    with products and convolutions of both networks in bfloat16, which many processors do faster;
+    costs and sums stay in the reports' precision. seed: of the encoder's initial weights.
     """
 
     mechanism: Mechanism
@@ -67,6 +68,7 @@ class AmortizedLoss(Loss, nn.Module):
         draws: int = 1,
         anneal: float = 0.2,
         components: int = 10,
+        autocast: bool = False,
         seed: int = 0,
     ):
         nn.Module.__init__(self)
@@ -81,8 +83,9 @@ class AmortizedLoss(Loss, nn.Module):
         self.components = checks.integer("components", components)
         if self.components < 0:
             raise ValueError(f"components is 0 or the number of normals, got {components}")
-        self.seed = checks.integer("seed", seed)
+        self.autocast, self.seed = checks.flag("autocast", autocast), checks.integer("seed", seed)
         self.weight = 1.0  # of the KL term
+        self.cost, self.reg = mechanism.cost, mechanism.reg  # softer while a training anneals
         self.register_buffer("origin", torch.zeros(()))
 
     @classmethod
@@ -132,7 +135,9 @@ class AmortizedLoss(Loss, nn.Module):
     ) -> tuple[Coded, Tensor]:
         """`solve` for reports less their origin, and the records that these were compared with."""
         encoder = self._encoder()
-        features = encoder.features(y)
+        with self._cast(y):
+            features = encoder.features(y)
+        features = features.to(y.dtype)
         if not generator.classes:
             value, nats, made = self._given(generator, features, None, y, rng)
             return Coded(value.mean() * self.mechanism.reg, nats.detach().mean()), made
@@ -191,6 +196,11 @@ class AmortizedLoss(Loss, nn.Module):
     def warmed(self, left: float) -> Self:
         other = copy.copy(self)
         other.weight = 1.0 - (1.0 - self.anneal) * left
+        return other
+
+    def heated(self, times: float) -> Self:
+        other = copy.copy(self)
+        other.cost, other.reg = self.mechanism.heated(times)
         return other
 
     def shiftable(self, d: int) -> Tensor:
@@ -277,14 +287,16 @@ class AmortizedLoss(Loss, nn.Module):
         mean, log_std = self._encoder().normal(features, label)
         noise = sent(torch.randn((self.draws, *mean.shape), generator=rng), mean.device).to(mean)
         u = mean + log_std.exp() * noise
-        x = self.forward(generator(_latents(generator, u.flatten(0, 1), label))) - self.origin
+        with self._cast(y):
+            made = generator(with_class(generator, u.flatten(0, 1), label))
+        x = self.forward(made.to(y.dtype)) - self.origin
         again = y.repeat(self.draws, 1)
-        cost = self.mechanism.cost.paired(x.to(y.dtype), again) / self.mechanism.reg
+        cost = self.cost.paired(x, again) / self.reg
         cost = cost.view(self.draws, -1)
         if generator.law is None and self.draws == 1:
             nats = 0.5 * (mean.square() + (2 * log_std).exp() - 1.0 - 2 * log_std).sum(1)
             return cost[0] + self.weight * nats, nats, x
-        log_ratio = _log_normal(noise).sum(2) - log_std.sum(1) - _log_law(generator, u, label)
+        log_ratio = log_normal(noise).sum(2) - log_std.sum(1) - log_law(generator, u, label)
         scores = -cost - self.weight * log_ratio
         return math.log(self.draws) - scores.logsumexp(0), log_ratio.mean(0), x
 
@@ -303,15 +315,15 @@ class AmortizedLoss(Loss, nn.Module):
             log_q = log_classes.gather(1, label[:, None]).squeeze(1)
         mean, log_std = encoder.normal(features, label if generator.classes else None)
         noise = sent(torch.randn(mean.shape, generator=rng), mean.device).to(mean)
-        log_q = log_q + _log_normal(noise).sum(1) - log_std.sum(1)
+        log_q = log_q + log_normal(noise).sum(1) - log_std.sum(1)
         return mean + log_std.exp() * noise, label, log_q
 
     def _bound(self, generator: Generator, y: Tensor, draws: int, rng: torch.Generator) -> Tensor:
         u, label, log_q = self._draws(generator, y - self.origin.to(y), draws, rng)
-        log_p = _log_law(generator, u[None], label)[0]
+        log_p = log_law(generator, u[None], label)[0]
         if generator.classes:
             log_p = log_p + generator.log_prior()[label]
-        x = generator(_latents(generator, u, label))
+        x = generator(with_class(generator, u, label))
         again = y.repeat_interleave(draws, 0)
         score = self.mechanism.log_likelihood(x, again) + log_p - log_q
         return score.view(-1, draws).logsumexp(1) - math.log(draws)
@@ -321,30 +333,14 @@ class AmortizedLoss(Loss, nn.Module):
         end = generator.out_dim
         return self.mechanism.evidence(y, slice(end - generator.classes, end))
 
+    def _cast(self, y: Tensor) -> torch.autocast:
+        """Where networks are trained: in bfloat16, if that was asked for."""
+        return torch.autocast(y.device.type, torch.bfloat16, enabled=self.autocast)
+
     def _encoder(self) -> Encoder:
         if self.encoder is None:
             raise ValueError("the loss has no encoder yet; train with it first")
         return self.encoder
-
-
-def _latents(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
-    """Normal latents (n, l), with the one-hot class beside them where there are classes."""
-    if not generator.classes or label is None:
-        return u
-    one_hot = nn.functional.one_hot(label, generator.classes).to(u)
-    return torch.cat([u, one_hot.repeat(len(u) // len(label), 1)], 1)
-
-
-def _log_law(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
-    """Log-density of latents (K, m, l) where the generator draws them from, (K, m)."""
-    if generator.law is None:
-        return _log_normal(u).sum(2)
-    again = None if label is None else label.repeat(len(u))
-    return generator.law.log_density(u.flatten(0, 1), again).view(u.shape[:2])
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    return -0.5 * (z.square() + math.log(2 * math.pi))
 
 
 def _drawn(p: Tensor, rng: torch.Generator) -> Tensor:

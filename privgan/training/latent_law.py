@@ -5,10 +5,13 @@ what is drawn from that falls where no report ever taught the generator anything
 normals fitted to latents of reports mends it. Reports are all it needs: it is post-processing.
 """
 
+import math
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from privgan.generators import Generator
 from privgan.generators.latents import NormalMixture, log_components
 from privgan.streams import stream
 
@@ -60,3 +63,23 @@ def _one_class(
         scores = log_components(u, weights[:used], means[:used], factors[:used])
         shares = scores.softmax(1)
     return weights / weights.sum(), means, factors
+
+
+def with_class(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
+    """Normal latents (n, l), with the one-hot class beside them where there are classes."""
+    if not generator.classes or label is None:
+        return u
+    one_hot = nn.functional.one_hot(label, generator.classes).to(u)
+    return torch.cat([u, one_hot.repeat(len(u) // len(label), 1)], 1)
+
+
+def log_law(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:
+    """Log-density of latents (K, m, l) where the generator draws them from, (K, m)."""
+    if generator.law is None:
+        return log_normal(u).sum(2)
+    again = None if label is None else label.repeat(len(u))
+    return generator.law.log_density(u.flatten(0, 1), again).view(u.shape[:2])
+
+
+def log_normal(z: Tensor) -> Tensor:
+    return -0.5 * (z.square() + math.log(2 * math.pi))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from privgan._version import __version__
-from privgan.artifact.claims import Claim, claims_table, machine, record, verdict
+from privgan.artifact.claims import Claim, claims_table, machine, near, record, verdict
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,22 @@ def test_a_goal_that_is_missed_is_shown_and_stops_nothing():
     assert verdict([missed]).startswith("FAIL  accuracy")
     with pytest.raises(AssertionError, match="outside its tolerance"):
         verdict([missed, Claim("rate", "-1", 0.0, high=-0.5)])
+
+
+def test_a_claim_over_seeds_has_their_mean_and_its_standard_error():
+    claim = near("radius", 1.0, [0.9, 1.0, 1.1], 0.05)
+    assert (claim.measured, claim.low, claim.high) == pytest.approx((1.0, 0.95, 1.05))
+    assert claim.error == pytest.approx(0.1 / 3**0.5)
+    assert claim.found == "1 ± 0.058"
+    assert near("one number", 1.0, 0.5, 0.5).found == "0.5"
+    assert not near("radius", 1.0, [0.9, 0.9], 0.05).passed
+
+
+def test_what_was_changed_after_a_look_says_so_everywhere(tmp_path):
+    claim = Claim("c", "p", 0.5, high=1.0, error=0.1, revised="the first try had 20 repetitions")
+    assert "(revised: the first try had 20 repetitions)" in verdict([claim])
+    path = tmp_path / "n.json"
+    record(path, [claim])
+    content = json.loads(path.read_text()) | {"stand_in": None, "seconds": 1, "privgan": "0"}
+    path.write_text(json.dumps(content))
+    assert "| 0.5 ± 0.1 | <= 1, revised | PASS |" in claims_table(tmp_path, ["n"], markdown=True)

@@ -9,7 +9,8 @@ import ot
 import pytest
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment, minimize
-from scipy.stats import multivariate_normal, norm
+from scipy.special import logsumexp
+from scipy.stats import binomtest, multivariate_normal, norm
 
 from privgan.artifact import oracles
 
@@ -286,3 +287,56 @@ def test_a_report_that_never_came_does_not_matter_even_an_impossible_one():
     with_it = oracles.maximum_likelihood(channel, np.array([0.4, 0.6, 0.0]))
     without = oracles.maximum_likelihood(channel[:, :2], np.array([0.4, 0.6]))
     assert np.allclose(with_it, without, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 6.0])
+def test_certified_epsilon_is_what_simulated_attacks_find(epsilon):
+    """The closed rates, against draws; the bounds, against scipy's exact binomial intervals."""
+    tpr, fpr = oracles.laplace_rates(epsilon, 11)
+    draws = np.random.default_rng(0).laplace(scale=1 / epsilon, size=400_000)
+    t = np.linspace(0, 1, 11)
+    assert np.abs([(1 + draws > s).mean() for s in t] - tpr).max() < 0.003
+    assert np.abs([(draws > s).mean() for s in t] - fpr).max() < 0.003
+    n, best = 1_000_000, []
+    for p, q in zip(tpr, fpr, strict=True):
+        low = binomtest(round(n * p), n).proportion_ci(0.99).low
+        best.append(np.log(low / binomtest(round(n * q), n).proportion_ci(0.99).high))
+    assert oracles.certified_epsilon(tpr, fpr, n) == pytest.approx(max(best), abs=2e-3)
+    assert oracles.certified_epsilon(tpr, fpr, 10**12) == pytest.approx(epsilon, abs=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.8])
+def test_the_blurred_circle_is_that_of_draws(sigma):
+    """Radii by simulation; the density by a sum over points of the circle; W2 by assignment."""
+    rng = np.random.default_rng(0)
+    t = 2 * np.pi * np.arange(4000) / 4000
+    for r in (0.2, 1.0, 1.7):
+        away = (r - np.cos(t)) ** 2 + np.sin(t) ** 2
+        by_sum = np.exp(-away / (2 * sigma**2)).mean() / (2 * np.pi * sigma**2)
+        assert oracles.ring_log_density(r, sigma) == pytest.approx(np.log(by_sum), abs=1e-8)
+    x, noise = np.stack([np.cos(t), np.sin(t)], 1), rng.normal(scale=sigma, size=(2, 4000, 2))
+    radius = np.linalg.norm(x + noise[0], axis=1)
+    assert oracles.ring_distance(sigma) == pytest.approx(
+        np.sqrt(np.square(radius - 1).mean()), rel=0.05
+    )
+    lost = oracles.ring_log_density(radius, sigma) - multivariate_ring(radius, x, noise, sigma)
+    four = 4 * lost.std() / np.sqrt(len(lost))  # standard errors
+    assert oracles.ring_blurred_twice(sigma) == pytest.approx(lost.mean(), abs=four)
+
+
+def multivariate_ring(radius, x, noise, sigma):
+    """Log density of the circle blurred twice, at ``radius``: a mean over once-blurred points."""
+    once = x + noise[1]
+    away = np.square(radius[:, None] - once[:, 0]) + np.square(once[:, 1])
+    return logsumexp(-away / (2 * sigma**2), axis=1) - np.log(len(x) * 2 * np.pi * sigma**2)
+
+
+def test_the_likeliest_law_is_off_by_as_much_as_its_information_says():
+    law = np.array([0.3, 0.25, 0.25, 0.2])
+    channel = 0.15 + 0.4 * np.eye(4)
+    rng, off = np.random.default_rng(0), []
+    for _ in range(100):
+        seen = rng.multinomial(20_000, law @ channel) / 20_000
+        off.append(abs(oracles.maximum_likelihood(channel, seen) - law).sum() / 2)
+    predicted = oracles.likelihood_variation(channel, law, 20_000)
+    assert np.mean(off) == pytest.approx(predicted, rel=0.12)

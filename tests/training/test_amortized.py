@@ -210,3 +210,35 @@ def test_points_are_refused_with_the_way_out():
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         pg.AmortizedLoss.matched(MECH, **settings)
+
+
+def test_networks_may_train_in_bfloat16_while_costs_do_not():
+    """Its rounding is one part in 256: held-out reports hardly tell, and no weight is narrowed."""
+    reports, told = gaussian_reports(4000, 4), gaussian_reports(9000, 4)[5000:]
+    found = {}
+    for narrow in (False, True):
+        model = pg.MLP(4, 4, hidden=(32,))
+        loss = pg.training.AmortizedLoss.matched(MECH, components=0, autocast=narrow)
+        history = pg.fit(model, reports, loss, steps=300, batch_size=250, lr=5e-3, progress=False)
+        found[narrow] = -loss.log_likelihood(model, told).mean().item()
+        assert {w.dtype for w in [*model.parameters(), *loss.parameters()]} == {torch.float32}
+        found[narrow, "first"] = history.loss[0]
+    assert found[True] == pytest.approx(found[False], abs=0.03)
+    assert found[True, "first"] != found[False, "first"]
+
+
+def test_a_heated_loss_softens_numbers_and_never_the_class():
+    """With the draws held, the value is a line in 1 / times, and its intercept has all of the
+    class's cost: at a point that is free of image cost, heating changes nothing."""
+    model, mechanism, y = table()
+    loss = pg.training.AmortizedLoss.matched(mechanism, encoder=Oracle(model, mechanism))
+    values = [loss.heated(t).solve(model, y, seed=0).value.item() for t in (1.0, 2.0, 4.0)]
+    slopes = (values[0] - values[1]) / 0.5, (values[1] - values[2]) / 0.25
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-4)
+    assert slopes[0] > 0.1
+    only_class = pg.RandomizedResponse.calibrate(epsilon=1.0, k=4)
+    assert only_class.heated(4.0) == (only_class.cost, only_class.reg)
+    model = pg.MLP(2, 6, hidden=(8,), categories=[slice(2, 6)])
+    loss = loss.matched(mechanism)
+    history = pg.fit(model, y, loss, steps=4, anneal=4.0, batch_size=50, progress=False)
+    assert len(history) == 4

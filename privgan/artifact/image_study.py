@@ -1,0 +1,269 @@
+"""Labelled images behind reports: two plans on the same ones, readers of them, and a judge.
+
+`Sent` is what people report, `learn` makes a generator of it by either plan of the matched loss,
+`readers` are classifiers that need no generator, and a `Judge` holds the raw images that nobody
+above ever saw.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from privgan import checks
+from privgan.artifact import metrics
+from privgan.artifact.data import IMAGES, Images
+from privgan.artifact.readers import classify
+from privgan.artifact.referee import Classifier, accuracy, fit_classifier
+from privgan.generators import ConvDecoder, Generator, Labelled
+from privgan.mechanisms import Mechanism, Product, RandomizedResponse, one_hot
+from privgan.plain import digest
+from privgan.training import AmortizedLoss, EntropicLoss, fit, report_nll
+from privgan.training.debiasing import Debiased
+from privgan.training.shuffling import held_out
+
+HOLDOUT = 0.02
+TOLD = 1000  # held-out reports that say which generator is likelier
+DRAWS = 64  # latents a report, by the encoder
+POINTS = 50_000  # generated records, where there is no encoder
+LOOKED_AT = 3000  # records in precision and recall
+STUDENT_NOISE = 0.6  # on the images that a student is taught by
+WORDS = {  # what the scores are called where they stand alone
+    "frechet": "Fréchet distance to raw test images",
+    "precision": "share of generated images among raw ones (precision)",
+    "recall": "share of raw images among generated ones (recall)",
+    "student": "accuracy of a student of generated records",
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Reports of ``n`` records of a data set: noise on pixels, and the class answered at random.
+
+    noise: of all pixels. epsilon: of the answer, nats. seed: of the noise.
+    """
+
+    dataset: str
+    noise: Mechanism
+    epsilon: float
+    n: int
+    seed: int = 0
+
+    @property
+    def side(self) -> int:
+        return IMAGES[self.dataset]("train").side
+
+    @cached_property
+    def mechanism(self) -> Product:
+        pixels = self.side**2
+        answer = RandomizedResponse.calibrate(epsilon=self.epsilon, k=10)
+        return Product((slice(0, pixels), self.noise), (slice(pixels, pixels + 10), answer))
+
+    def raw(self) -> Tensor:
+        """Pixels, then the class as ten one-hot columns, (n, side * side + 10)."""
+        train = IMAGES[self.dataset]("train")
+        return torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[: self.n]
+
+    def reports(self) -> Tensor:
+        return self.mechanism.privatize(self.raw(), seed=1 + self.seed)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained generator; the likelihood of held-out reports by it, nats a report, is at least
+    minus ``nll``, and about ``loose`` more at twice the draws."""
+
+    generator: Generator
+    nll: float
+    loose: float
+    seconds: float
+    information: float
+
+
+def network(side: int, seed: int, latents: int) -> Labelled:
+    """A convolutional decoder of ``latents`` normals and the class, which comes out with images."""
+    return Labelled(ConvDecoder(latents + 10, side, seed=seed), 10)
+
+
+def learn(plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = "") -> Learned:
+    """A generator by the matched loss with its plan a "batch" or a "network".
+
+    settings: of `privgan.fit`, and ``latents``; for the network's plan ``warm_up`` too, which is
+    `AmortizedLoss`'s anneal.
+    """
+    own = dict(settings)
+    reports, mechanism = sent.reports(), sent.mechanism
+    told = reports[held_out(len(reports), HOLDOUT, sent.seed)][:TOLD]
+    loss: Any
+    generator = network(sent.side, sent.seed, own.pop("latents"))
+    if checks.one_of("plan", plan, ("batch", "network")) == "batch":
+        loss = EntropicLoss.matched(mechanism)
+    else:
+        coding = {"anneal": own.pop("warm_up"), "autocast": True, "seed": sent.seed}
+        loss = AmortizedLoss.matched(mechanism, **coding)
+    own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
+    if checkpoint:
+        own["checkpoint"] = checkpoint
+    started = time.monotonic()
+    history = fit(generator, reports, loss, **own)
+    seconds = time.monotonic() - started
+    few, many = _nll(loss, generator, told, mechanism)
+    return Learned(generator, many, few - many, seconds, history.information[-1][1])
+
+
+def _nll(
+    loss: Any, generator: Generator, told: Tensor, mechanism: Mechanism
+) -> tuple[float, float]:
+    """Two upper bounds of the mean NLL, the second by twice the draws: proposals are an encoder's,
+    or for the batch's plan the generator's own law."""
+    if isinstance(loss, AmortizedLoss):
+        found = [loss.log_likelihood(generator, told, draws=k, seed=0) for k in (DRAWS // 2, DRAWS)]
+        return -found[0].mean().item(), -found[1].mean().item()
+    points = generator.sample(POINTS, seed=7)
+    few, many = (report_nll(points[:k], told, mechanism) for k in (POINTS // 2, POINTS))
+    return few, many
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Raw test images, and a classifier of raw images whose features tell laws of images apart."""
+
+    referee: Classifier
+    test: Images
+
+    @classmethod
+    def of(cls, dataset: str, *, epochs: int) -> "Judge":
+        train, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
+        return cls(fit_classifier(train.pixels, train.labels, epochs=epochs, seed=0), test)
+
+    @cached_property
+    def truth(self) -> Tensor:
+        return self.referee.features(self.test.pixels)
+
+    def likeness(self, images: Tensor) -> dict[str, float]:
+        """Fréchet distance, precision and recall of ``images`` (n, pixels), in the features."""
+        found = self.referee.features(images)
+        precision, recall = metrics.precision_recall(self.truth[:LOOKED_AT], found[:LOOKED_AT])
+        distance = metrics.frechet(found, self.truth)
+        return {"frechet": distance, "precision": precision, "recall": recall}
+
+    def student(self, images: Tensor, labels: Tensor, *, seed: int = 0) -> float:
+        """Accuracy on raw test images of a classifier taught by ``images`` with ``labels``."""
+        pupil = fit_classifier(images, labels, noise=STUDENT_NOISE, seed=seed)
+        return accuracy(pupil, self.test.pixels, self.test.labels)
+
+    def scores(self, generator: Generator, n: int) -> dict[str, float]:
+        """`likeness` and ``student`` of ``n`` generated records."""
+        records = generator.sample(n, seed=3)
+        images, labels = records[:, :-10].clamp(0.0, 1.0), records[:, -10:].argmax(1)
+        return self.likeness(images) | {"student": self.student(images, labels)}
+
+
+def learn_and_judge(
+    plan: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint: str
+) -> tuple[Learned, dict[str, float]]:
+    """`learn`, and the scores of what was learned: one call of a sweep."""
+    learned = learn(plan, sent, settings, checkpoint)
+    scores = judge.scores(learned.generator, n)
+    kept = {"nll": learned.nll, "loose": learned.loose, "seconds": learned.seconds}
+    return learned, scores | kept | {"information": learned.information}
+
+
+def readers(sent: Sent, judge: Judge) -> dict[str, float]:
+    """Accuracies on raw test images of classifiers made of the same reports without a generator.
+
+    The judge's network taught by the reports themselves, and Bayes' rule with one normal law a
+    class whose moments had the noise taken off: one covariance for all, or one each.
+    """
+    reports = sent.reports()
+    found = {"network on reports": judge.student(reports[:, :-10], reports[:, -10:].argmax(1))}
+    debiased = Debiased(reports, sent.mechanism, seed=sent.seed)
+    for rule, own in (("linear", 0.0), ("quadratic", 1.0)):
+        guess = classify(debiased.generator(own=own), judge.test.pixels)
+        found[rule] = (guess == judge.test.labels).double().mean().item()
+    return found
+
+
+def nearer_to_training(images: Tensor, train: Tensor, test: Tensor) -> float:
+    """The share of ``images`` whose nearest raw image is one of ``train``, not one of ``test``.
+
+    Of as many of each, one half says that nothing was repeated; 1 that everything was.
+    """
+    n = min(len(train), len(test))
+    near = [torch.cdist(images, part[:n]).amin(1) for part in (train, test)]
+    return (near[0] < near[1]).double().mean().item()
+
+
+Run = tuple[str, str, int] | str  # level, plan and seed; or another name
+Scores = Mapping[Run, Mapping[str, float]]
+
+
+def calls(
+    runs: Sequence[tuple[str, str, int]],
+    sent: Mapping[str, Sent],
+    settings: Mapping[str, Mapping[str, Any]],
+    judge: Judge,
+    n: int,
+    checkpoint_dir: str = "",
+) -> list[tuple[Any, ...]]:
+    """Arguments of `learn_and_judge` for runs of (level, plan, seed)."""
+    return [
+        call(plan, replace(sent[level], seed=s), settings[level][plan], judge, n, checkpoint_dir)
+        for level, plan, s in runs
+    ]
+
+
+def call(
+    plan: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint_dir: str
+) -> tuple[Any, ...]:
+    """Arguments of `learn_and_judge`, with a checkpoint of its own where there is a folder."""
+    name = f"{sent.dataset} {plan} {digest([repr(sent)])[:8]}.ckpt"
+    checkpoint = str(Path(checkpoint_dir) / name) if checkpoint_dir else ""
+    return plan, sent, settings, judge, n, checkpoint
+
+
+def seeds(scores: Scores, level: str, plan: str) -> list[Mapping[str, float]]:
+    """The scores of a level's trainings by one plan, a seed each."""
+    return [v for run, v in scores.items() if run[:2] == (level, plan)]
+
+
+def mean(scores: Scores, level: str, plan: str) -> dict[str, float]:
+    """Over the seeds."""
+    found = seeds(scores, level, plan)
+    return {key: sum(v[key] for v in found) / len(found) for key in found[0]}
+
+
+def likelier(scores: Scores, level: str) -> str:
+    """The recipe: the plan by whose generators held-out reports are likelier, by their bounds."""
+    return min(("batch", "network"), key=lambda plan: mean(scores, level, plan)["nll"])
+
+
+def table(scores: Scores) -> Any:
+    """A data frame of means over the seeds, with half the range: a row for each level and plan."""
+    import pandas as pd
+
+    rows = {}
+    for run in scores:
+        level, plan = (run, "network") if isinstance(run, str) else run[:2]
+        found = [scores[run]] if isinstance(run, str) else seeds(scores, level, plan)
+        rows[level, plan] = {
+            key: _in_words([values[key] for values in found]) for key in scores[run]
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _in_words(values: Sequence[float]) -> str:
+    half = (max(values) - min(values)) / 2
+    return f"{sum(values) / len(values):.4g}" + (f" +- {half:.1g}" if half else "")
+
+
+def as_numbers(scores: Scores) -> dict[str, Mapping[str, float]]:
+    """Every run's scores by its name."""
+    return {
+        r if isinstance(r, str) else f"{r[0]}, {r[1]}, seed {r[2]}": v for r, v in scores.items()
+    }

@@ -1,0 +1,47 @@
+"""Every way takes every problem, on equal terms."""
+
+import numpy as np
+import pytest
+
+import privgan as pg
+from privgan.artifact import rival_study
+from privgan.artifact.image_study import Judge, Sent
+from privgan.artifact.rival_study import OURS, RIVALS, WAYS, Run
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_makes_a_generator_of_labelled_images(way):
+    judge = Judge.of("digits", epochs=1)
+    given = [Sent("digits", pg.Gaussian(0.3), 4.0, 400), judge, 100, 4, 100, 0]
+    scores, records = rival_study.outcome(rival_study.images, given, way, 2, 0, 7)
+    assert records.shape == (7, 74)
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_the_same_seed_gives_every_way_the_same_reports():
+    first, again = (rival_study.shape("moons", 0.3, 200, 50, 3) for _ in range(2))
+    assert first.reports.equal(again.reports)
+    assert not first.reports.equal(rival_study.shape("moons", 0.3, 200, 50, 4).reports)
+
+
+def test_comparison_runs_each_case_and_names_the_best():
+    steps = dict.fromkeys(WAYS, 2)
+    problems = {"moons": (rival_study.shape, ("moons", 0.3, 200, 50))}
+    runs = rival_study.compare(problems, steps, [1, 2], [0], shown=5)
+    assert len(runs) == 2 * len(WAYS)
+    assert {r.way for r in runs} == {*OURS, *RIVALS}
+    way, value = rival_study.best(runs, "moons", 2, "w2", RIVALS)
+    assert value == min(r.scores["w2"] for r in runs if r.times == 2 and r.way in RIVALS)
+    assert rival_study.table(runs, ["w2"]).loc[("moons", way, 2), "w2"] == f"{value:.3g}"
+
+
+def test_means_and_ranges_are_over_the_seeds():
+    runs = [Run("a", "AmbientGAN", 1, s, {"w2": w}, None) for s, w in enumerate([1.0, 2.0, 3.0])]
+    assert rival_study.by_seed(runs, "a", "AmbientGAN", 1, "w2").tolist() == [1.0, 2.0, 3.0]
+    assert rival_study.table(runs, ["w2"])["w2"].tolist() == ["2 +- 1"]
+
+
+def test_measurements_are_normal_scores():
+    people = rival_study.measurements()
+    assert people.shape == (569, 30)
+    assert people.std(0).numpy() == pytest.approx(1.0, abs=0.05)
