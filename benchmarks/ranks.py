@@ -3,7 +3,8 @@
     python -m benchmarks.ranks
 
 One process trains on batches of 1000 reports and 250 points, two on 2000 and 500, one thread each,
-over gloo, each pinned to a processor of its own where there are enough. The work of a step grows
+over gloo, each pinned to a processor of its own where there are enough; and alike on four times as
+many. The work of a step grows
 with the square of the batch, so that a process of two has twice the work of one alone: what counts
 as ideal is half of what one process needs for the large batch. Beside wall time stands processor
 time, which says on a busy machine what a step would take on an idle one, but for waiting.
@@ -25,7 +26,8 @@ import privgan as pg
 from privgan.artifact import data
 from privgan.training.trainer import Trainer, Training
 
-STEPS, WARM = 150, 30
+STEPS, WARM = 60, 15
+CASES = ((1, 1000), (1, 2000), (2, 2000), (1, 4000), (1, 8000), (2, 8000))  # processes, reports
 
 
 def steps(count: int, size: int) -> dict[str, float]:
@@ -63,7 +65,7 @@ def one(rank: int, count: int, size: int, port: int) -> None:
 
 
 def main() -> None:
-    for count, size in ((1, 1000), (1, 2000), (2, 2000)):
+    for count, size in CASES:
         with closing(socket.socket()) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
