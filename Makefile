@@ -82,6 +82,8 @@ site: .venv-site/ready
 
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.run
+	.venv-bench/bin/python -m benchmarks.rows
+	.venv-bench/bin/python -m benchmarks.ranks
 
 # Changes one module in every small way, in a copy, and lists what no test noticed: each is either
 # no change at all or a test to write: tests/mutants.md. What is printed ends mutmut's own table.

@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.cases import BUILD
 
 SHAPES = ((1, 2), (10, 50))  # the rows are divided by the first number
-STEPS, TURNS = 600, 2
+STEPS, TURNS = 400, 2
 HELD = 20_000  # rows of the tensor that is compared with
 PIECE = 10**6  # rows that are made at a time
 GOALS = {"start": 5.0, "growth": 300e6, "ratio": 1.2}

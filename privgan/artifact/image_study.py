@@ -23,10 +23,9 @@ from privgan.artifact.referee import Classifier, accuracy, fit_classifier
 from privgan.generators import ConvDecoder, Generator, Labelled
 from privgan.mechanisms import Mechanism, Product, RandomizedResponse, one_hot
 from privgan.plain import digest
-from privgan.reports.collection import rows_of
 from privgan.training import AmortizedLoss, EntropicLoss, fit, report_nll
 from privgan.training.debiasing import Debiased
-from privgan.training.shuffling import split
+from privgan.training.shuffling import held_out
 
 HOLDOUT = 0.02
 TOLD = 1000  # held-out reports that say which generator is likelier
@@ -99,8 +98,7 @@ def learn(plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = 
     """
     own = dict(settings)
     reports, mechanism = sent.reports(), sent.mechanism
-    kept_out, _ = split(rows_of("reports", reports), HOLDOUT, sent.seed)
-    told = kept_out.tensor()[:TOLD]
+    told = reports[held_out(len(reports), HOLDOUT, sent.seed)][:TOLD]
     loss: Any
     generator = network(sent.side, sent.seed, own.pop("latents"))
     if checks.one_of("plan", plan, ("batch", "network")) == "batch":

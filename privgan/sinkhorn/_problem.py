@@ -70,7 +70,7 @@ class Problem:
     other: Side
     cost: Cost
     reg: float
-    most: Callable[[float], float] | None = None
+    most: Callable[..., list[float]] | None = None
 
     @property
     def x(self) -> Tensor:
@@ -100,7 +100,8 @@ class Problem:
         """The ends of all costs, from those of the costs that are here."""
         if self.most is None:
             return ends
-        return -self.most(-ends[0]), self.most(ends[1])
+        low, high = self.most(-ends[0], ends[1])
+        return -low, high
 
     def tiles(self) -> Iterator[slice]:
         rows = tile_rows(self.y)

@@ -69,15 +69,15 @@ class Shared:
         return -self.across.gathered(own).logsumexp(0)
 
     def spread(self) -> float:
-        return most(self.across, self.steps.spread(), self.b)
+        return most(self.across, self.b, self.steps.spread())[0]
 
     def at(self, times: float) -> "Shared":
         return Shared(self.steps.at(times), self.share, self.across)
 
 
-def most(across: Across, number: float, like: Tensor) -> float:
-    """The largest of everybody's numbers."""
-    return across.gathered(like.new_tensor([number], dtype=torch.float64)).max().item()
+def most(across: Across, like: Tensor, *numbers: float) -> list[float]:
+    """The largest of everybody's of each number."""
+    return across.gathered(like.new_tensor(numbers, dtype=torch.float64)).amax(0).tolist()
 
 
 @full_precision()
@@ -111,17 +111,18 @@ def solve_across(
     fits = solver._fits(like, m) if backend == "auto" else lambda _: backend == "dense"
     with torch.no_grad():
         sides = Side.of(x, own, True), Side.of(y, uniform(m, x), True)
-        problem = Problem(*sides, cost, reg, lambda end: most(across, end, x))
+        problem = Problem(*sides, cost, reg, lambda *ends: most(across, x, *ends))
         prepared = _prepare.prepared(problem, tol, True, fits)
         solution = Shared(prepared.steps, share, across).solve(prepared.tol, max_iter)
         grad_x, _ = solver._gradients(prepared, solution, problem, x.requires_grad, False)
         solution = solver._whole(prepared, solution, reg, tol)
-        duals = across.gathered((share * (problem.a @ solution.phi))[None])
+        dual = share * (problem.a @ solution.phi)
+        told = torch.stack([dual, dual.new_tensor(solution.error)])
+        duals, errors = across.gathered(told).unbind(1)
         value = (reg * (duals.sum() + problem.b @ solution.psi)).to(x.dtype)
         f, g = (reg * p for p in problem.extended(solution.phi, solution.psi))
-        error = most(across, float(solution.error), x)
     grad_x = None if grad_x is None else grad_x * share.to(grad_x)
     gradients, inputs = ((grad_x,), (x,)) if a is None else ((grad_x, f.to(a.dtype)), (x, a))
     value = Envelope.apply(value, gradients, *inputs)
-    certificate = error, int(solution.n_iter)
+    certificate = errors.max().item(), int(solution.n_iter)
     return SinkhornResult(value, f.to(x.dtype), g.to(x.dtype), certificate, tol)

@@ -5,14 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from privgan.files import check_writable, write_atomically
 from privgan.tables.files import read_frame, read_reports, write_frame, write_reports
 from privgan.tables.judging import quality
 from privgan.tables.table import Table
 from privgan.tables.training import STEPS, train
-from privgan.training.shuffling import split
+from privgan.training.shuffling import held_out
 from privgan.training.trainer import Training
 
 
@@ -70,8 +68,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     records = model.sample(options.rows or len(reports), seed=options.seed)
     write_frame(place, table.frame(records, seed=options.seed))
-    kept_out, _ = split(reports.rows, Training.holdout, options.seed)
-    heldout = kept_out.numbers(torch.arange(len(kept_out)))
+    heldout = held_out(len(reports), Training.holdout, options.seed)
     page = place.with_suffix(".html")
     write_atomically(page, quality(table, model, reports, heldout=heldout).html(), "report")
     print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")

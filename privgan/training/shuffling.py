@@ -88,7 +88,15 @@ class Picked(Rows):
 
 def split(rows: Rows, holdout: float, seed: int) -> tuple[Picked, Picked]:
     """The rows that a training keeps out, a fraction ``holdout`` of them, and those it is on."""
-    n = len(rows)
+    n, count = len(rows), _kept_out(len(rows), holdout)
     shuffle = Shuffle(n, seed, "holdout")
-    kept_out = max(1, round(holdout * n)) if holdout > 0.0 and n > 1 else 0
-    return Picked(rows, shuffle, 0, kept_out), Picked(rows, shuffle, kept_out, n - kept_out)
+    return Picked(rows, shuffle, 0, count), Picked(rows, shuffle, count, n - count)
+
+
+def held_out(n: int, holdout: float, seed: int) -> Tensor:
+    """The numbers of those that a training keeps out of ``n`` rows."""
+    return Shuffle(n, seed, "holdout")(torch.arange(_kept_out(n, holdout)))
+
+
+def _kept_out(n: int, holdout: float) -> int:
+    return max(1, round(holdout * n)) if holdout > 0.0 and n > 1 else 0
