@@ -69,8 +69,10 @@ lint: $(ENV)
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+# The settings there open pages of text to be read, not edited.
 lab: $(ENV)
-	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks --LabApp.default_url=/lab/tree/README.md
+	JUPYTER_PREFER_ENV_PATH=1 $(PY) -m jupyterlab notebooks --LabApp.default_url=/lab/tree/README.md \
+		--LabApp.app_settings_dir="$(CURDIR)/notebooks/lab"
 
 templates: $(ENV)
 	for name in $(NOTEBOOKS); do $(PY) -m privgan.artifact.run refresh $$name || exit 1; done

@@ -24,7 +24,7 @@ ROOT = HERE.parent
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!http|#)([^)\s]+)\)")
 DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
-TEST = re.compile(r"`(tests/[\w/]+\.py)`")
+TEST = re.compile(r"\btests/[\w/]+\.py")
 # Folders of names that have a page of their own in the reference, after the face.
 FOLDERS = ("sinkhorn", "mechanisms", "generators", "training", "audit", "tables")
 
@@ -63,8 +63,17 @@ def write(path: str, text: str) -> None:
     target.write_text(text, encoding="utf-8")
 
 
+def explorer(up: str) -> str:
+    """The figure to play with, for a page whose way to the site's root is ``up``."""
+    figure = (HERE / "_parts" / "explorer.html").read_text().replace('src="', f'src="{up}')
+    return f"```{{raw}} html\n{figure}```\n"
+
+
 def show_notebooks() -> None:
-    """Copies of the executed notebooks: parameters folded away, links for the site."""
+    """Copies of the executed notebooks: parameters folded away, links for the site.
+
+    The first one gets the figure to play with, below what it claims.
+    """
     for path in notebooks():
         notebook = nbformat.read(path, as_version=4)
         for cell in notebook.cells:
@@ -73,6 +82,8 @@ def show_notebooks() -> None:
                 cell.source = moved(cell.source, "../")
             elif {"parameters", "injected-parameters"} & set(tags):
                 cell.metadata["tags"] = [*tags, "hide-input"]
+        if path.stem == "01_quickstart":
+            notebook.cells.insert(1, nbformat.v4.new_markdown_cell(explorer("../"), id="explorer"))
         target = SOURCE / "notebooks" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, target)

@@ -17,6 +17,7 @@ autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 add_module_names = False
 exclude_patterns = ["_static", "headlines.md"]
+templates_path = ["_templates"]
 
 html_theme = "sphinx_book_theme"
 html_title = "privgan"
@@ -27,6 +28,7 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "navbar_start": [],
+    "navbar_persistent": [],  # the search field stands in the sidebar
     "use_download_button": True,
 }
 html_copy_source = False
