@@ -22,9 +22,9 @@ def reg_look(times: float) -> dict[str, Any]:
 
 def lattices(
     path: ArrayLike,
-    along: Mapping[tuple[str, float], np.ndarray],
+    along: Mapping[tuple[str, float], Any],
     ratios: ArrayLike,
-    off: Mapping[str, ArrayLike],
+    off: Mapping[str, Any],
 ) -> Figure:
     """The loss along a path through the raw law; the minimiser's distance to it against reg."""
     fig, axes = plt.subplots(1, 3, figsize=(PAGE, 2.2))
@@ -34,8 +34,8 @@ def lattices(
                 ax.plot(path, values - values.min(), **reg_look(times))
         ax.set(title=noise, xlabel="$t$: from the raw law to the uniform", ylim=(-0.005, 0.18))
     axes[0].set_ylabel(r"loss less its least, over $\lambda$")
-    for noise, values in off.items():
-        axes[2].plot(ratios, values, label=noise, **look("matched", noise, marker="none"))
+    for noise, distances in off.items():
+        axes[2].plot(ratios, distances, label=noise, **look("matched", noise, marker="none"))
     axes[2].set(xscale="log", xlabel="reg / matched", ylabel="minimiser to raw law, TV")
     axes[2].set_xticks([0.5, 1, 2], ["0.5", "1", "2"])
     axes[2].minorticks_off()
@@ -57,7 +57,7 @@ def variances(
     """
     names = [case for case in closed if case != small]
     fig, axes = plt.subplots(1, len(names), figsize=(PAGE, 2.5))
-    dots = {"linestyle": "none", "markersize": 3}
+    dots: dict[str, Any] = {"linestyle": "none", "markersize": 3}
     for ax, case in zip(axes, names, strict=True):
         ax.plot(grid, closed[case], **look("closed form", marker="none", linewidth=0.8))
         for values in np.moveaxis(np.asarray(found[case]), 2, 0):
