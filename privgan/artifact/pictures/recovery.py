@@ -32,7 +32,7 @@ def lattices(
         for (kind, times), values in along.items():
             if kind == noise:
                 ax.plot(path, values - values.min(), **reg_look(times))
-        ax.set(title=noise, xlabel="$t$: from the raw law to the uniform", ylim=(-0.005, 0.18))
+        ax.set(title=noise, xlabel="$t$, raw law to uniform", ylim=(-0.005, 0.18))
     axes[0].set_ylabel(r"loss less its least, over $\lambda$")
     for noise, distances in off.items():
         axes[2].plot(ratios, distances, label=noise, **look("matched", noise, marker="none"))

@@ -90,7 +90,7 @@ def fits(
         style: dict[str, Any] = look("closed form", marker=mark, linestyle="none", capsize=1.5)
         left.errorbar(n, mean, error, label=f"closed form, d = {at[0]}", **style)
         left.plot(n, constant[at] / n / unit, "k:", linewidth=0.8)
-    for (kind, runs), mark in zip(trained.items(), "DX", strict=True):
+    for (kind, runs), mark in zip(trained.items(), "D^", strict=True):
         own = [np.asarray(v, float) / units[kind] ** 2 for v in runs.values()]
         error = np.array([v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else 0.0 for v in own])
         style = look("matched", marker=mark, capsize=1.5)
@@ -168,6 +168,9 @@ def real(
             column[1].plot(d, share, marker=mark, color=shade)
         column[0].set(title=rule, yscale="log")
         column[1].set(xscale="log", xlabel="dimensions", ylim=(0, None))
+        ticks = sorted({d for own in dims.values() for d in own})
+        column[1].set_xticks(ticks, [str(d) for d in ticks])
+        column[1].minorticks_off()
     axes[0, 0].set_ylabel("matched loss:\nRMS error, nats")
     axes[1, 0].set_ylabel("unregularised:\n$W_2^2$ / its value at n = 1")
     outside(fig, axes[0, 0], len(dims))
