@@ -194,20 +194,6 @@ def matched_bias(variance: float, sigma: float, dim: int) -> float:
     return 2 * sigma**2 * float(total)
 
 
-def matched_bias_nats(variances: np.ndarray, sigma: float) -> float:
-    """n / reg times that mean excess for normal records of unequal variances (d,).
-
-    With r_i = s_i / (s_i + sigma^2) the same sum over j is of prod_i 1 / (1 - r_i^j) - 1.
-    """
-    log_r = -np.log1p(sigma**2 / np.asarray(variances, float))
-    last, total = (40 + np.log(len(log_r))) / -log_r.max(), 0.0
-    for first in np.arange(1.0, last + 1, TERMS // len(log_r)):
-        j = np.arange(first, min(first + TERMS // len(log_r), last + 1))
-        left = np.log(-np.expm1(j[:, None] * log_r))
-        total += np.expm1(-left.sum(1)).sum()
-    return float(total)
-
-
 def gaussian_excess(
     mean: np.ndarray, covariance: np.ndarray, truth: np.ndarray, sigma: float
 ) -> float:

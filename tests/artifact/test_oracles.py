@@ -347,18 +347,3 @@ def test_the_vertex_of_a_parabola_is_between_grid_points():
     for least in (0.6, 0.83, 1.1):
         y = np.square(np.array(x) - least) + 3
         assert oracles.vertex(x, y) == pytest.approx(least)
-
-
-@pytest.mark.parametrize("dim", [1, 2, 8])
-def test_bias_of_unequal_variances_is_that_of_equal_ones_where_they_are(dim):
-    same = 2 * 0.7**2 * oracles.matched_bias_nats(np.full(dim, 1.3), 0.7)
-    assert same == pytest.approx(oracles.matched_bias(1.3, 0.7, dim))
-
-
-def test_bias_of_unequal_variances_is_the_sum_over_products():
-    """Products of powers of two correlations, each but the constant."""
-    r = np.array([2.0, 0.5]) / (np.array([2.0, 0.5]) + 1)
-    power = np.multiply.outer(r[0] ** np.arange(200), r[1] ** np.arange(200))
-    power[0, 0] = 0.0
-    expected = (power / (1 - power)).sum()
-    assert oracles.matched_bias_nats(np.array([2.0, 0.5]), 1.0) == pytest.approx(expected)
