@@ -26,8 +26,9 @@ class Claim:
     """One checked statement: ``low <= measured <= high``, with what theory predicted.
 
     error: the standard error of ``measured``; 0 where nothing was sampled. goal: it was asked for,
-    not predicted. Where it is missed the table says FAIL, and goes on. revised: why the tolerance,
-    a parameter or the data were changed after a look; empty if none was.
+    or is what theory says of a minimiser that a training only comes near. Where it is missed the
+    table says FAIL, and goes on. revised: why the tolerance, a parameter or the data were changed
+    after a look; empty if none was.
     """
 
     claim: str

@@ -14,9 +14,9 @@ BEGIN, END = "<!-- written by headlines.py -->\n", "<!-- end -->"
 # A question, the notebook that answers it, and the claim that says the number.
 QUESTIONS = (
     (
-        "How far from the raw circle are points learned from noised ones (W2, radius 1)?",
+        "How likely are new reports by a circle learned from reports: nats lost to the raw one?",
         "01_quickstart",
-        "circle: W2 matched to raw",
+        "Nats per report lost to the raw law, matched",
     ),
     (
         "How far are learned variances from the theory's, in 10 dimensions (share)?",

@@ -137,6 +137,14 @@ def maximum_likelihood_weights(density: np.ndarray, iterations: int = 400) -> np
     return weights
 
 
+def vertex(x: np.ndarray, y: np.ndarray) -> float:
+    """Where the parabola through the least of ``y`` (n,) and its two neighbours is least."""
+    low = min(max(int(np.argmin(y)), 1), len(y) - 2)
+    near = slice(low - 1, low + 2)
+    square, slope, _ = np.polyfit(x[near], y[near], 2)
+    return float(-slope / (2 * square))
+
+
 def gaussian_entropic_value(a: np.ndarray, b: np.ndarray, reg: float) -> float:
     """Entropic OT of N(0, a) to N(0, b), (d, d) covariances, under the squared L2 cost.
 

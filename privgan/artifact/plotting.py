@@ -120,9 +120,15 @@ def cloud(ax: Axes, points: Tensor, role: str, title: str, limit: float = 1.9) -
 
 
 def clouds(
-    rows: Mapping[str, Mapping[str, Tensor]], limit: float = 1.9, names: Mapping[str, str] = {}
+    rows: Mapping[str, Mapping[str, Tensor]],
+    limit: float = 1.9,
+    names: Mapping[str, str] = {},
+    roles: Mapping[str, str] = {},
 ) -> Figure:
-    """A grid of clouds: a row a case, a column a role; ``names`` for what they are called."""
+    """A grid of clouds: a row a case, a column a role, or what has one of the ``roles``.
+
+    names: titles of the columns that are called otherwise.
+    """
     rows = dict(rows)
     columns = max(len(own) for own in rows.values())
     size = (PAGE, 0.3 + PAGE / columns * len(rows))
@@ -131,10 +137,11 @@ def clouds(
     )
     for k, (line, (case, own)) in enumerate(zip(axes, rows.items(), strict=True)):
         for ax, (role, points) in zip(line, own.items(), strict=False):
-            cloud(ax, points, role, "" if k else names.get(role, role), limit)
+            title = "" if k else names.get(role, role)
+            cloud(ax, points, roles.get(role, role), title, limit)
         for ax in line[len(own) :]:
             ax.set_axis_off()
-        line[0].set_ylabel(case)
+        line[0].set_ylabel(case, fontsize="small")
     return fig
 
 

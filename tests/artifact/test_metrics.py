@@ -265,3 +265,10 @@ def test_w2_does_not_lose_the_many_to_an_outlier_that_both_share(far, sizes):
     quantiles = [np.sort(v)[np.arange(grid) * len(v) // grid] for v in (x, y)]
     expected = np.sqrt(np.mean((quantiles[0] - quantiles[1]) ** 2))
     assert metrics.w2(x[:, None], y[:, None]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_support_distance_counts_strays_and_not_where_the_mass_is():
+    raw = torch.tensor([[float(k), 0.0] for k in range(101)])
+    on_one_end = torch.zeros(10, 2)
+    assert metrics.support_distance(on_one_end, raw) == 0
+    assert metrics.support_distance(on_one_end + torch.tensor([0.0, 2.0]), raw) == 2

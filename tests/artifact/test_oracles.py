@@ -340,3 +340,10 @@ def test_the_likeliest_law_is_off_by_as_much_as_its_information_says():
         off.append(abs(oracles.maximum_likelihood(channel, seen) - law).sum() / 2)
     predicted = oracles.likelihood_variation(channel, law, 20_000)
     assert np.mean(off) == pytest.approx(predicted, rel=0.12)
+
+
+def test_the_vertex_of_a_parabola_is_between_grid_points():
+    x = [0.5, 0.7, 1.0, 1.4]
+    for least in (0.6, 0.83, 1.1):
+        y = np.square(np.array(x) - least) + 3
+        assert oracles.vertex(x, y) == pytest.approx(least)
