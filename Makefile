@@ -79,7 +79,7 @@ templates: $(ENV)
 
 site: .venv-site/ready
 	PYTHONPATH=. .venv-site/bin/python site/build.py
-	.venv-site/bin/python -m pytest -q -p no:cacheprovider site/test_site.py
+	.venv-site/bin/python -m pytest -q -p no:cacheprovider site
 	@echo "build/site/index.html"
 
 bench: .venv-bench/ready

@@ -94,3 +94,10 @@ def test_the_table_runs():
     )
     exec(lines, names := {"everybody": everybody})
     assert names["frame"].shape == (10_000, 2)
+
+
+def test_every_page_of_docs_is_led_to():
+    for index, link in (("docs/index.md", "{}.md)"), ("site/index.md", "pages/{}\n")):
+        text = (ROOT / index).read_text()
+        for page in (ROOT / "docs").glob("*.md"):
+            assert page.stem == "index" or link.format(page.stem) in text, (index, page.stem)

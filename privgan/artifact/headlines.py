@@ -1,9 +1,10 @@
-"""What README and ARTIFACT-APPENDIX.md say of the results, written from the JSON files.
+"""What README and other pages say of the results, written from the JSON files.
 
-`python -m privgan.artifact.headlines` writes it into both; a test compares.
+`python -m privgan.artifact.headlines` writes it into each of `PAGES`; a test compares.
 """
 
 from pathlib import Path
+from typing import Any
 
 from privgan.artifact.claims import found_in_words
 from privgan.artifact.publish import read_numbers
@@ -82,21 +83,31 @@ def headlines(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def executed(folder: Path) -> dict[str, dict[str, Any]]:
+    """What every notebook's JSON file in ``folder`` says, but for those of stand-in data."""
+    paths = sorted(folder.glob("[0-9]*.json"))
+    return {path.stem: read_numbers(path) for path in paths if "." not in path.stem}
+
+
 def experiments(folder: Path) -> str:
     """Every notebook with its minutes and its verdicts, as Markdown."""
     lines = ["| experiment | compute minutes | claims | misses |", "| --- | --- | --- | --- |"]
-    for path in sorted(folder.glob("[0-9]*.json")):
-        if "." in path.stem:  # of stand-in data
-            continue
-        content = read_numbers(path)
+    for name, content in executed(folder).items():
         verdicts = [claim["verdict"] for claim in content["claims"]]
-        link = f"[{path.stem}](figures/{path.stem}.ipynb)"
+        link = f"[{name}](figures/{name}.ipynb)"
         minutes = max(1, round(content["seconds"] / 60))
         lines.append(f"| {link} | {minutes} | {len(verdicts)} | {verdicts.count('FAIL')} |")
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"README.md": headlines, "ARTIFACT-APPENDIX.md": experiments}
+def minutes(folder: Path) -> str:
+    """How long every notebook takes at paper scale, and all of them, as a sentence."""
+    each = {name: content["seconds"] / 60 for name, content in executed(folder).items()}
+    listed = ", ".join(f"{name} {max(1, round(took))}" for name, took in each.items())
+    return f"{listed}: {sum(each.values()):.0f} together.\n"
+
+
+PAGES = {"README.md": headlines, "ARTIFACT-APPENDIX.md": experiments, "docs/commands.md": minutes}
 
 
 def main() -> None:
