@@ -120,7 +120,11 @@ def show_claims() -> None:
         f"{kind or 'all'}</button>"
         for kind in ("", "FAIL", "revised")
     )
-    write("_parts/claims.html", f'<div class="claims-filter">{buttons}</div>{table}</table>')
+    wide = '<div class="wide" tabindex="0" role="region" aria-label="claims">'  # scrolls on a phone
+    write(
+        "_parts/claims.html",
+        f'<div class="claims-filter">{buttons}</div>{wide}{table}</table></div>',
+    )
     text = (ROOT / "figures" / "CLAIMS.md").read_text().split("\n\n| notebook", 1)[0]
     raw = "```{raw} html\n:file: _parts/claims.html\n```\n"
     script = '```{raw} html\n<script src="_static/claims.js"></script>\n```\n'

@@ -23,6 +23,7 @@ html_theme = "sphinx_book_theme"
 html_title = "privgan"
 html_static_path = ["_static"]
 html_css_files = ["room.css"]
+html_js_files = ["room.js"]
 html_theme_options = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,

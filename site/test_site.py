@@ -4,6 +4,7 @@ Without Chromium and its driver every test is skipped, and says so.
 """
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ def browser():
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(60)
     yield driver
     driver.quit()
 
@@ -81,9 +83,10 @@ def test_search_finds_collapse(browser):
     assert found
 
 
+@pytest.mark.parametrize("page", ["index.html", "notebooks/01_quickstart.html"])
 @pytest.mark.parametrize("slider", ["explorer-reg", "explorer-std"])
-def test_sliders_move_points(browser, slider):
-    look(browser, "index.html")
+def test_sliders_move_points(browser, slider, page):
+    look(browser, page)
     picture = "return document.getElementById('explorer').toDataURL()"
     before = browser.execute_script(picture)
     move = (
@@ -105,12 +108,30 @@ def test_claims_are_filtered(browser):
     assert all("FAIL" in row.text for row in shown)
 
 
-def test_a_phone_sees_the_page_whole(browser):
-    browser.set_window_size(400, 800)
-    look(browser, "index.html")
+@pytest.mark.parametrize("page", ["index.html", "claims.html", "notebooks/01_quickstart.html"])
+def test_a_phone_sees_the_page_whole(browser, page):
+    phone = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    look(browser, page)
     wide = browser.execute_script("return document.documentElement.scrollWidth")
-    browser.set_window_size(1200, 900)
-    assert wide <= 520  # Chromium's narrowest window is about 500
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert wide <= 375
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["index.html", "claims.html", "notebooks/01_quickstart.html"])
+def test_axe_finds_no_serious_fault(browser, page, theme):
+    axe = Path(find_spec("axe_core_python").origin).parent / "axe.min.js"
+    look(browser, page)
+    browser.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
+    browser.execute_script(axe.read_text(encoding="utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run({resultTypes: ['violations']}).then((all) => done(all.violations"
+        ".filter((v) => ['serious', 'critical'].includes(v.impact))"
+        ".map((v) => [v.id, v.nodes[0].html.slice(0, 200)])));"
+    )
+    assert not found
 
 
 def test_every_picture_has_words(browser):

@@ -44,6 +44,13 @@ def test_links_and_pictures_exist(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["README.md", "notebooks/README.md"])
+def test_a_reader_is_led_to_every_notebook(page):
+    text = (ROOT / page).read_text()
+    for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert ".part." in path.name or f"{path.name})" in text, path.name
+
+
 def test_the_identity_in_code_runs(capsys):
     exec(block("loss.cost"), {})
     assert "0.18" in capsys.readouterr().out
