@@ -94,3 +94,12 @@ def test_a_film_has_a_frame_an_entry_and_repeats_byte_for_byte(tmp_path):
             pictures.add(film.convert("RGB").tobytes())
     assert times == [200, 200, 2000]
     assert len(pictures) == 3
+
+
+def test_a_grid_of_clouds_names_its_columns_once_and_its_rows_each():
+    points = torch.randn((5, 2), generator=torch.Generator().manual_seed(0))
+    row = {"raw": points, "half": points}
+    fig = plotting.clouds({"one": row, "two": row}, names={"raw": "seen"}, roles={"half": "other"})
+    assert [ax.get_title() for ax in fig.axes] == ["seen", "half", "", ""]
+    assert [ax.get_ylabel() for ax in fig.axes] == ["one", "", "two", ""]
+    plt.close(fig)
