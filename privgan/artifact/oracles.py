@@ -280,3 +280,11 @@ def _ring_masses(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     r = np.linspace(0, 1 + 12 * sigma, 20_001)
     mass = r * np.exp(ring_log_density(r, sigma))
     return r, mass / mass.sum()
+
+
+def matched_value(nats: float, sigma: float, dim: int) -> float:
+    """The matched loss of any raw law under Gaussian noise: dim sigma^2 + 2 sigma^2 I(X; Y).
+
+    At the raw law the plan is "draw a record, then privatize it": it pays the noise's energy.
+    """
+    return dim * sigma**2 + 2 * sigma**2 * nats
