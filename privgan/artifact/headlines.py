@@ -25,9 +25,9 @@ QUESTIONS = (
         "d = 10, 3 latents: relative error of variances",
     ),
     (
-        "With which power of n does the loss's error fall in 32 dimensions (theory: -0.5)?",
+        "How large is the loss's error in 32 dimensions, over Theorem 2's prediction?",
         "03_sample_complexity",
-        "d = 32: slope of the matched loss's error in n",
+        "d = 32: that error over the predicted one, mean of all n",
     ),
     (
         "How much farther off is it than maximum likelihood, at worst (W2, ratio)?",
@@ -35,9 +35,9 @@ QUESTIONS = (
         "W2 matched / NPMLE, worst",
     ),
     (
-        "How well do digits learned under noise of std 1 a pixel teach (accuracy)?",
+        "How well do digits learned under noise of std 0.5 a pixel teach (accuracy)?",
         "06_mnist",
-        "MNIST, std 1: accuracy of a student of generated records",
+        "MNIST, Gaussian 0.5: accuracy of a student of generated records",
     ),
     (
         "How many honest mechanisms do attacks refute?",
