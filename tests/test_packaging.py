@@ -85,7 +85,7 @@ def test_it_says_whose_it_is_and_where_the_paper_is(about):
     assert about["License-Expression"] == "MIT"
     assert about["Author"] == "The privgan authors"
     assert "https://arxiv.org/abs/2306.09547" in about["Project-URL"]
-    assert {"artifact", "dev", "gpu", "mutants", "release", "tables"} == set(
+    assert {"artifact", "cluster", "dev", "gpu", "mutants", "release", "tables"} == set(
         about.get_all("Provides-Extra")
     )
     assert {"Typing :: Typed"} <= set(about.get_all("Classifier"))

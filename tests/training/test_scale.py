@@ -148,7 +148,7 @@ def test_every_scale_is_judged_by_reports_that_trained_none(monkeypatch):
     assert torch.equal(torch.cat([kept, rest]).sort(0).values, reports)
     assert not torch.equal(kept, kept.sort(0).values)  # drawn, not the first
     assert all(torch.equal(own[1].tensor(), kept) for own in judged)
-    assert all(torch.equal(own[1], rest) for own in seen)
+    assert all(torch.equal(own[1].tensor(), rest) for own in seen)
     assert seen[0][0] is not seen[1][0]
     assert [own[2].mechanism for own in seen] == [pg.Gaussian(1.0), pg.Gaussian(2.0)]
     assert [own[2] for own in judged] == [pg.Gaussian(1.0), pg.Gaussian(2.0)]
