@@ -149,8 +149,8 @@ def _ending() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RuntimeError(
-            "another process of this training has ended, so this one ends too; start all again "
-            "with the same checkpoint, and they go on from there"
+            "another process of this training has ended, or no longer answers, so this one ends "
+            "too; start all again with the same checkpoint, and they go on from there"
         ) from error
 
 

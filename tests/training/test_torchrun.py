@@ -53,8 +53,8 @@ def test_a_killed_process_ends_all_and_the_rest_is_trained_by_another_number(tmp
     killed = torchrun(tmp_path, KILLED + TEN_LINES)
     assert killed.returncode != 0
     assert not (tmp_path / "model.pt").exists()
-    said = "another process of this training has ended, so this one ends too; start all again"
-    assert said in killed.stderr or "Signal 9" in killed.stderr
+    said = "another process of this training has ended, or no longer answers, so this one ends too"
+    assert said in killed.stderr
     ran = torchrun(tmp_path, TEN_LINES)
     assert ran.returncode == 0, ran.stderr
     model = pg.load(tmp_path / "model.pt")
