@@ -5,7 +5,6 @@ page links to in the repository, beside these, becomes plain text.
 """
 
 import html
-import json
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from sphinx.cmd.build import build_main
 import privgan as pg
 from privgan.artifact.claims import found_in_words
 from privgan.artifact.headlines import headlines
+from privgan.artifact.publish import executed
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -101,15 +101,13 @@ def show_claims() -> None:
     """Every claim, with buttons that leave those alone which fail or were revised."""
     head = ("notebook", "claim", "predicted", "measured", "tolerance", "verdict")
     rows = []
-    for path in sorted((ROOT / "figures").glob("[0-9]*.json")):
-        if "." in path.stem:
-            continue
-        for claim in json.loads(path.read_text())["claims"]:
+    for name, content in executed(ROOT / "figures").items():
+        for claim in content["claims"]:
             revised = " revised" if claim.get("revised") or "revised" in claim["claim"] else ""
             measured = found_in_words(claim["measured"], claim.get("error", 0.0))
             words = [claim["claim"], claim["predicted"], measured, claim["tolerance"] + revised]
             cells = "".join(f"<td>{html.escape(str(word))}</td>" for word in words)
-            link = f'<td><a href="notebooks/{path.stem}.html#verdict">{path.stem}</a></td>'
+            link = f'<td><a href="notebooks/{name}.html#verdict">{name}</a></td>'
             verdict = f'<td class="{claim["verdict"]}">{claim["verdict"]}</td>'
             kind = f"{claim['verdict']}{revised}"
             rows.append(f'<tr data-kind="{kind}">{link}{cells}{verdict}</tr>')

@@ -17,7 +17,7 @@ import torch
 
 from privgan import checks
 from privgan._version import __version__
-from privgan.artifact.publish import read_numbers
+from privgan.artifact.publish import executed, read_numbers
 from privgan.files import to_json, write_atomically
 
 
@@ -189,8 +189,7 @@ said beforehand; *revised* where that was changed after a look. A goal that is m
 
 def write_claims(folder: Path) -> None:
     """``CLAIMS.md`` in ``folder``: the claims of every notebook whose numbers are there."""
-    names = sorted(p.stem for p in folder.glob("[0-9]*.json") if "." not in p.stem)
-    table = claims_table(folder, names, markdown=True)
+    table = claims_table(folder, [*executed(folder)], markdown=True)
     write_atomically(folder / "CLAIMS.md", CLAIMS + table + "\n")
 
 

@@ -3,11 +3,12 @@
 `python -m privgan.artifact.headlines` writes it into each of `PAGES`; a test compares.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from privgan.artifact.claims import found_in_words
-from privgan.artifact.publish import read_numbers
+from privgan.artifact.publish import executed
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
@@ -71,22 +72,16 @@ def headlines(folder: Path) -> str:
         "| question | measured | verdict | minutes | notebook |",
         "| --- | --- | --- | --- | --- |",
     ]
+    results = executed(folder)
     for question, name, text in QUESTIONS:
-        content = read_numbers(folder / f"{name}.json")
+        content = results[name]
         found = [claim for claim in content["claims"] if claim["claim"] == text]
         if not found:
             raise ValueError(f"{name}.json has no claim {text!r}; name another in headlines.py")
         number = found_in_words(found[0]["measured"], found[0].get("error", 0.0))
-        minutes = f"{content['seconds'] / 60:.0f}" if content["seconds"] > 60 else "1"
-        link = f"[{name}](figures/{name}.ipynb)"
-        lines.append(f"| {question} | {number} | {found[0]['verdict']} | {minutes} | {link} |")
+        verdict, link = found[0]["verdict"], f"[{name}](figures/{name}.ipynb)"
+        lines.append(f"| {question} | {number} | {verdict} | {_minutes(content)} | {link} |")
     return "\n".join(lines) + "\n"
-
-
-def executed(folder: Path) -> dict[str, dict[str, Any]]:
-    """What every notebook's JSON file in ``folder`` says, but for those of stand-in data."""
-    paths = sorted(folder.glob("[0-9]*.json"))
-    return {path.stem: read_numbers(path) for path in paths if "." not in path.stem}
 
 
 def experiments(folder: Path) -> str:
@@ -95,16 +90,21 @@ def experiments(folder: Path) -> str:
     for name, content in executed(folder).items():
         verdicts = [claim["verdict"] for claim in content["claims"]]
         link = f"[{name}](figures/{name}.ipynb)"
-        minutes = max(1, round(content["seconds"] / 60))
-        lines.append(f"| {link} | {minutes} | {len(verdicts)} | {verdicts.count('FAIL')} |")
+        misses = verdicts.count("FAIL")
+        lines.append(f"| {link} | {_minutes(content)} | {len(verdicts)} | {misses} |")
     return "\n".join(lines) + "\n"
 
 
 def minutes(folder: Path) -> str:
     """How long every notebook takes at paper scale, and all of them, as a sentence."""
-    each = {name: content["seconds"] / 60 for name, content in executed(folder).items()}
-    listed = ", ".join(f"{name} {max(1, round(took))}" for name, took in each.items())
-    return f"{listed}: {sum(each.values()):.0f} together.\n"
+    results = executed(folder)
+    listed = ", ".join(f"{name} {_minutes(content)}" for name, content in results.items())
+    together = sum(content["seconds"] for content in results.values()) / 60
+    return f"{listed}: {together:.0f} together.\n"
+
+
+def _minutes(content: Mapping[str, Any]) -> int:
+    return max(1, round(content["seconds"] / 60))
 
 
 PAGES = {"README.md": headlines, "ARTIFACT-APPENDIX.md": experiments, "docs/commands.md": minutes}

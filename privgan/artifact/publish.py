@@ -82,5 +82,11 @@ def read_numbers(path: Path) -> dict[str, Any]:
         return content
 
 
+def executed(folder: Path) -> dict[str, dict[str, Any]]:
+    """The numbers of every notebook in ``folder``, by its name; not those of stand-in data."""
+    paths = sorted(folder.glob("[0-9]*.json"))
+    return {path.stem: read_numbers(path) for path in paths if "." not in path.stem}
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

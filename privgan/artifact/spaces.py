@@ -91,8 +91,7 @@ def _standard(rows: np.ndarray) -> Tensor:
 
 def _adult() -> Tensor:
     """Adult's six numbers: age, weight, education, gain, loss and hours."""
-    frame = pd.read_csv(tables.fetched("adult/adult.data"), header=None, skipinitialspace=True)
-    return _standard(frame[[0, 2, 4, 10, 11, 12]].to_numpy(np.float64))
+    return _standard(tables.adult_people().select_dtypes("number").to_numpy(np.float64))
 
 
 def _rand() -> Tensor:

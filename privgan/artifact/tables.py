@@ -133,10 +133,13 @@ RAND = Table(
 
 def adult() -> Raw:
     """UCI Adult, 32 561 people by 15 columns (Becker and Kohavi 1996, CC BY 4.0)."""
-    frame = pd.read_csv(
-        fetched("adult/adult.data"), header=None, names=ADULT.names, skipinitialspace=True
-    )
-    return _split("Adult", ADULT, frame, "income")
+    return _split("Adult", ADULT, adult_people(), "income")
+
+
+def adult_people() -> pd.DataFrame:
+    """All of Adult's people, as the file has them."""
+    path = fetched("adult/adult.data")
+    return pd.read_csv(path, header=None, names=ADULT.names, skipinitialspace=True)
 
 
 def rand() -> Raw:

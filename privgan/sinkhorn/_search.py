@@ -9,7 +9,7 @@ SIAM J. Sci. Comput. 41, 2019). Then, as often as it needs to, it goes far along
 doubling its length while the dual rises.
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor
 
@@ -31,8 +31,6 @@ class Search(Protocol):
     noise: float  # error that rounding may leave
 
     def __call__(self, psi: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
     def start(self, look: bool = True) -> Tensor:
         """Where to begin, psi (m,); without ``look`` the host waits for nothing."""
@@ -76,7 +74,8 @@ def search(
 
 def _run(steps: Search, psi: Tensor, tol: float, max_iter: int, look: bool = True) -> Solution:
     if steps.a.is_cuda:
-        return _device.iterate(steps, psi, steps.a, steps.b, tol, max_iter, look)
+        on_device = cast(_device.DeviceHalfSteps, steps)  # on a GPU all can be tried there
+        return _device.iterate(on_device, psi, steps.a, steps.b, tol, max_iter, look)
     return iterate(steps, psi, steps.a, steps.b, tol, max_iter, steps.noise)
 
 

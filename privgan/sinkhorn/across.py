@@ -39,7 +39,7 @@ class Shared:
     """Half-steps of all processes, from this one's own; ``psi -> (<a, phi>, log q)``.
 
     The dual is all that the iteration wants of phi, so that it stands in its place, with a weight
-    of 1. share: of the mass that is here.
+    of 1; and on the host, which so looks at every iteration. share: of the mass that is here.
     """
 
     def __init__(self, steps: Any, share: Tensor, across: Across):
@@ -59,10 +59,6 @@ class Shared:
         dual = self.share * (self.steps.a @ phi)
         found = self.across.gathered(torch.cat([log_q + self.share.log(), dual[None]]))
         return found[:, -1].sum()[None].cpu(), found[:, :-1].logsumexp(0)
-
-    def attempt(self, psi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Never asked for: on a device, too, the host looks at every iteration."""
-        raise NotImplementedError
 
     def start(self, look: bool = True) -> Tensor:
         own = self.share.log() - self.steps.start()

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from privgan.artifact.claims import mean_and_error
 from privgan.artifact.plotting import PAGE, look, outside, shades
 
 MARKS = "osD^v<>"
@@ -25,8 +26,8 @@ def rms(errors: ArrayLike) -> tuple[float, float]:
 
 def mean(values: ArrayLike) -> tuple[float, float]:
     """Mean of repetitions (r,), and its standard error."""
-    values = np.asarray(values, float)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+    found = mean_and_error(values)
+    return found["measured"], found["error"]
 
 
 def _points(ax: Axes, of: Mapping[Any, Any], summary: Any, scale: float, **style: Any) -> None:
