@@ -2,6 +2,7 @@
 
     python -m privgan.artifact.run run NAME [--scale paper|smoke] [--into DIR] [--parameters YAML]
     python -m privgan.artifact.run refresh NAME
+    python -m privgan.artifact.run retell NAME [--into DIR]
     python -m privgan.artifact.run summary NAME ... [--scale paper|smoke] [--into DIR]
 
 A notebook runs in a hidden staging folder inside its destination, by one process at a time. Only
@@ -37,6 +38,7 @@ from privgan.artifact import data
 from privgan.artifact.claims import claims_table, write_claims
 from privgan.artifact.parameters import check_parameters, mapping, template_parameters
 from privgan.artifact.publish import check_whole, publish, seal, sealed
+from privgan.artifact.retold import INJECTED, retold, tagged
 from privgan.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -195,6 +197,20 @@ def refresh(name: str) -> None:
             part.unlink(missing_ok=True)
 
 
+def retell(name: str, into: Path) -> None:
+    """Give the executed copy of a template its text, where nothing but text has changed since.
+
+    Raises ValueError, and changes nothing, where the code or the pictures are not those that ran.
+    """
+    template, executed = _template(name), into / f"{name}.ipynb"
+    if not executed.exists():
+        raise ValueError(f"{executed} is missing; make {name} first")
+    with alone(into / name):
+        check_whole(into, name)
+        notebook = retold(*(nbformat.read(path, as_version=4) for path in (template, executed)))
+        write_atomically(executed, nbformat.writes(notebook) + "\n")
+
+
 def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     """papermill, with the kernel of this interpreter and an output that repeats byte for byte."""
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the user's
@@ -217,7 +233,7 @@ def execute(template: Path, output: Path, parameters: dict[str, Any]) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
+        if tagged(cell, INJECTED):
             cell.id = "injected-parameters"
     write_atomically(output, nbformat.writes(notebook) + "\n")
 
@@ -289,10 +305,13 @@ def main() -> None:
     one.add_argument("name")
     one.add_argument("--parameters", default="{}", help="YAML mapping, for example '{sigma: 0.5}'")
     commands.add_parser("refresh", help="re-run a template in place").add_argument("name")
+    text = commands.add_parser("retell", help="put a template's text into its executed copy")
+    text.add_argument("name")
     table = commands.add_parser("summary", help="print the claims table")
     table.add_argument("names", nargs="+")
     for command in (one, table):
         command.add_argument("--scale", choices=("paper", "smoke"), default="paper")
+    for command in (one, text, table):
         command.add_argument("--into", type=Path, default=ROOT / "figures")
     arguments = parser.parse_args()
     try:
@@ -302,6 +321,8 @@ def main() -> None:
             run(arguments.name, arguments.scale, into, overrides)
         elif arguments.command == "refresh":
             refresh(arguments.name)
+        elif arguments.command == "retell":
+            retell(arguments.name, into)
         else:
             print(summary(arguments.names, arguments.scale, into))
     except (ValueError, TypeError, OSError) as error:

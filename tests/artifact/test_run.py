@@ -218,6 +218,28 @@ def test_refresh_repeats_a_template_in_place(project):
     assert not list(path.parent.glob("*.part.ipynb"))
 
 
+def test_an_executed_copy_gets_the_templates_new_words(project, monkeypatch):
+    figures = project / "figures"
+    monkeypatch.setattr(sys, "argv", ["run", "retell", "toy", "--into", str(figures)])
+    with pytest.raises(SystemExit, match=r"retell: .*toy\.ipynb is missing; make toy first"):
+        runner.main()
+    run(project)
+    before = {p.name: p.read_bytes() for p in figures.iterdir()}
+    path = project / "notebooks" / "toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_markdown_cell("What else to try."))
+    nbformat.write(notebook, path)
+    runner.main()
+    after = {p.name: p.read_bytes() for p in figures.iterdir()}
+    assert "What else to try." in after["toy.ipynb"].decode()
+    assert after | {"toy.ipynb": before["toy.ipynb"]} == before
+
+    template(project, WORK, "1 + 1")
+    with pytest.raises(SystemExit, match="retell: code cell 2 is not the one that ran"):
+        runner.main()
+    assert {p.name: p.read_bytes() for p in figures.iterdir()} == after
+
+
 def make(*arguments, **environment):
     root = Path(__file__).parents[2]
     clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}

@@ -21,6 +21,11 @@ EXECUTED = sorted(
     path for path in (ROOT / "figures").glob("[0-9]*.ipynb") if path.suffixes == [".ipynb"]
 )
 SCALES = yaml.safe_load((ROOT / "notebooks" / "scales.yaml").read_text())
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"^ *def (test_\w+)", path.read_text(), re.MULTILINE)
+}
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
@@ -95,6 +100,18 @@ def test_executed_notebook_is_the_template_with_parameters(path):
         assert sources(ROOT / "figures" / path.name) == sources(path)
     else:
         assert re.fullmatch("[0-9a-f]{7,}", made_by["commit"])
+
+
+@each
+def test_displayed_equations_name_a_test_that_exists_beside_them(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        named = re.findall(r"`(test_\w+)`", cell.source)
+        if cell.cell_type == "markdown" and "$$" in cell.source:
+            assert named, cell.source
+        if cell.cell_type == "markdown":
+            assert set(named) <= TESTS, set(named) - TESTS
+            for file in re.findall(r"\((\.\./tests/[^)]+)\)", cell.source):
+                assert (path.parent / file).exists(), file
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *EXECUTED], ids=lambda p: f"{p.parent.name}-{p.stem}")
