@@ -108,6 +108,10 @@ def audit(
 
     Raises ValueError where the mechanism's domain is not known, and for Gaussian noise without a
     delta, for it has no epsilon then.
+
+    >>> mech = pg.RandomizedResponse.calibrate(epsilon=1.0, k=3)
+    >>> pg.audit.audit(mech, epsilon=0.5, reports=1000).passed  # it spends more
+    False
     """
     checks.instance("mechanism", mechanism, Mechanism)
     epsilon = checks.positive("epsilon", epsilon)

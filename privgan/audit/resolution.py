@@ -68,6 +68,12 @@ def identifiability(
     By default the points are the alphabet, or the middles of ``bins`` equal cells across the
     bounds, along their widest coordinate and through their center. The reports that integrate
     over y are simulated from ``seed``; values are right to a few hundredths of themselves.
+
+    >>> bit = pg.RandomizedResponse.calibrate(epsilon=1.0, k=2)
+    >>> asked = pg.mechanisms.Sampled((slice(0, 2), bit), (slice(2, 4), bit), choose=1)
+    >>> two_bits = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1.0]])
+    >>> pg.audit.identifiability(asked, two_bits).resolved(10**6)  # of 3: a correlation is hidden
+    2
     """
     checks.instance("mechanism", mechanism, Mechanism)
     if points is None:

@@ -17,6 +17,9 @@ class Atoms(Generator):
     points: (k, d), say an alphabet's one-hot rows ``torch.eye(k)`` or a grid; they are public.
     Training solves between all the atoms and a batch of reports, and follows the transport
     value's gradient in the weights: it works where a channel's cost has none in the points.
+
+    >>> pg.Atoms(torch.eye(4)).weights.tolist()
+    [0.25, 0.25, 0.25, 0.25]
     """
 
     latent_dim: int = 1

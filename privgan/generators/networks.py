@@ -56,6 +56,9 @@ class MLP(Generator):
     columns that are one category each: `forward` gives probabilities there, by a softmax, and
     `sample` one-hot rows. basis: (k, out_dim); the last layer then gives k coefficients of these
     public rows, smooth ones say, instead of every output by itself.
+
+    >>> pg.MLP(latent_dim=2, out_dim=3).sample(100, seed=0).shape
+    torch.Size([100, 3])
     """
 
     latent_dim: int

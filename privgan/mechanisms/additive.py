@@ -99,6 +99,12 @@ class Gaussian(Additive):
     """Adds N(0, sigma^2) to every coordinate; ``sigma`` is in the units of the data.
 
     ``k(y|x) = (2 pi sigma^2)^(-d/2) exp(-|x - y|^2 / (2 sigma^2))``: squared L2, reg 2 sigma^2.
+
+    >>> mech = pg.Gaussian(0.5)
+    >>> mech.cost, mech.reg
+    (SquaredL2(), 0.5)
+    >>> mech.privatize(torch.zeros(4, 2), seed=0).shape
+    torch.Size([4, 2])
     """
 
     sigma: float
@@ -134,6 +140,10 @@ class Gaussian(Additive):
 
         sensitivity: L2 diameter of the public domain, or ``bounds`` to take it from. Exact
         (Balle and Wang 2018), to a relative 1e-9 and on the safe side.
+
+        >>> mech = pg.Gaussian.calibrate(epsilon=8.0, delta=1e-5, bounds=pg.Box(0, 1, dim=2))
+        >>> round(mech.sigma, 3), round(mech.epsilon(1e-5), 3)
+        (0.849, 8.0)
         """
         distance, bounds = calibration(cls.norm, sensitivity, bounds)
         return cls(_scale(distance, gaussian_mu(epsilon, delta), epsilon), bounds=bounds)
@@ -178,6 +188,9 @@ class Laplace(Additive):
         """The least noise that is epsilon-private for the whole record.
 
         sensitivity: L1 diameter of the public domain, or ``bounds`` to take it from.
+
+        >>> pg.Laplace.calibrate(epsilon=2.0, bounds=pg.Box(0, 1, dim=3)).scale
+        1.5
         """
         distance, bounds = calibration(cls.norm, sensitivity, bounds)
         return cls(_pure_scale(distance, epsilon), bounds=bounds)

@@ -132,6 +132,9 @@ class Mechanism(Value, ABC):
 
         sensitivity: the largest distance between two records that could have been sent, in the
         norm that the noise is for; by default the diameter of ``bounds``.
+
+        >>> pg.Laplace(0.5, bounds=pg.Box(0, 1, dim=3)).epsilon()  # 2 for each column
+        6.0
         """
         return self.budget(sensitivity).epsilon(delta)
 

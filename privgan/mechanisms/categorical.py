@@ -173,6 +173,10 @@ class RandomizedResponse(Categorical):
         """The channel that is epsilon-private: keep = e^epsilon / (e^epsilon + k - 1).
 
         Where that would be 1 in float64, keep is the number before, and epsilon less.
+
+        >>> mech = pg.RandomizedResponse.calibrate(epsilon=1.0, k=3)
+        >>> round(mech.keep, 4)  # e / (e + 2)
+        0.5761
         """
         epsilon = checks.positive("epsilon", epsilon)
         keep = min(1 / (1 + (alphabet(k) - 1) * math.exp(-epsilon)), NEARLY_ONE)

@@ -54,6 +54,11 @@ class Product(Mechanism):
     The blocks must cover every column of a record once: nothing goes out as it is. Reports hold
     the blocks side by side in the order of their columns. Budgets add, and the matched costs
     add, each in units of its own reg.
+
+    >>> place = pg.Laplace(1.0, bounds=pg.Box(0, 1, dim=2))  # 2 nats
+    >>> answer = pg.RandomizedResponse.calibrate(epsilon=1.0, k=3)
+    >>> pg.Product((slice(0, 2), place), (slice(2, 5), answer)).epsilon()
+    3.0
     """
 
     blocks: tuple[tuple[slice, Mechanism], ...]

@@ -259,6 +259,9 @@ def simulate(
     """``mechanism.privatize(x, seed=seed, clip=clip)`` as `Reports` that say what they are.
 
     times: independent reports of each record, n rows after n rows.
+
+    >>> pg.simulate(torch.zeros(100, 2), pg.Laplace(0.5), seed=0)
+    Reports(<100 x 2>, Laplace(scale=0.5), simulation)
     """
     checks.instance("mechanism", mechanism, Mechanism)
     times = checks.positive_int("times", times)

@@ -128,6 +128,11 @@ def release(
     Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
     have no exact sampler.
+
+    >>> mech = pg.UnaryEncoding.calibrate(epsilon=2.0, k=3)
+    >>> reports = pg.release(torch.eye(3), mech)
+    >>> reports.values.shape, round(reports.epsilon, 4)
+    (torch.Size([3, 3]), 2.0)
     """
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)

@@ -39,6 +39,11 @@ class Table(Value):
 
     Nothing here is read off data. A record is a row; what is reported of it is in which cells its
     values lie, through a mechanism for each column. Raises ValueError for a name that comes twice.
+
+    >>> from privgan.tables import Category, Integer
+    >>> table = pg.Table(Integer("age", 17, 90), Category("work", ["office", "farm"]))
+    >>> round(table.mechanism(epsilon=2.0).epsilon(), 6)  # for the whole row
+    2.0
     """
 
     columns: tuple[Column, ...]

@@ -56,6 +56,11 @@ def closed_form(
     chosen by default. rank: how many directions records may vary in, beside those between the
     classes' means; by default all of up to 128 features, else those that stand out of the noise.
     seed: of the parts in which reports are left out. Raises TypeError for other mechanisms.
+
+    >>> mech = pg.Gaussian(0.5)
+    >>> reports = pg.simulate(torch.zeros(200, 2), mech, seed=0)
+    >>> pg.closed_form(reports, mech).sample(10, seed=0).shape
+    torch.Size([10, 2])
     """
     return Debiased(reports, mechanism, rank=rank, seed=seed).generator(own=own, floor=floor)
 

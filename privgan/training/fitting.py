@@ -109,6 +109,12 @@ def fit(
     the step if loss, records or weights stop being finite, or the records leave all reports far
     behind; the checkpoint then still holds the last finite state. Warns once if a batch is not
     solved to the loss's tolerance; ``History.converged`` has them all.
+
+    >>> reports = pg.simulate(torch.zeros(200, 1), pg.Gaussian(0.5), seed=0)
+    >>> model = pg.MLP(latent_dim=1, out_dim=1)
+    >>> history = pg.fit(model, reports, steps=2, batch_size=40, progress=False)
+    >>> len(history.loss), model.sample(10).shape
+    (2, torch.Size([10, 1]))
     """
     checks.instance("generator", generator, Generator)
     reports = together(reports)

@@ -208,7 +208,12 @@ class EntropicLoss(Loss):
 
     @classmethod
     def matched(cls, mechanism: Mechanism, **settings: Any) -> Self:
-        """The loss whose minimiser over laws is the raw law behind ``mechanism``'s reports."""
+        """The loss whose minimiser over laws is the raw law behind ``mechanism``'s reports.
+
+        >>> loss = pg.EntropicLoss.matched(pg.Gaussian(0.5))
+        >>> loss.cost, loss.reg
+        (SquaredL2(), 0.5)
+        """
         checks.instance("mechanism", mechanism, Mechanism)
         return cls(mechanism.cost, mechanism.reg, mechanism=mechanism, **settings)
 
