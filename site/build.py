@@ -4,6 +4,7 @@ Notebooks are shown as executed, from figures/; docs/ and the claims are its oth
 page links to in the repository, beside these, becomes plain text.
 """
 
+import ast
 import html
 import re
 import shutil
@@ -24,7 +25,7 @@ ROOT = HERE.parent
 SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!http|#)([^)\s]+)\)")
 DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
-TEST = re.compile(r"\btests/[\w/]+\.py")
+TEST = re.compile(r"`(test_\w+)`")
 # Folders of names that have a page of their own in the reference, after the face.
 FOLDERS = ("sinkhorn", "mechanisms", "generators", "training", "audit", "tables")
 
@@ -69,13 +70,51 @@ def explorer(up: str) -> str:
     return f"```{{raw}} html\n{figure}```\n"
 
 
+def wordings(code: str) -> list[str]:
+    """Patterns of the strings in a cell; what a string puts together in the run may be anything."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.JoinedStr):
+            parts = (getattr(part, "value", "") for part in node.values)
+            found.append("".join(re.escape(p) if isinstance(p, str) else ".+" for p in parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(re.escape(node.value))
+    return [pattern for pattern in found if " " in pattern]
+
+
+def judging_cells(path: Path) -> dict[str, str]:
+    """For each claim of an executed notebook, the id of the cell of code that words it.
+
+    Claims that no cell words are left out; of several cells the one that leaves least open counts.
+    """
+    known = [
+        (len(pattern), cell.id, pattern)
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code"
+        for pattern in wordings(cell.source)
+    ]
+    claims = executed(ROOT / "figures")[path.stem]["claims"]
+    found = {}
+    for text in (claim["claim"] for claim in claims):
+        fitting = [(size, cell) for size, cell, pattern in known if re.fullmatch(pattern, text)]
+        if fitting:
+            found[text] = max(fitting)[1]
+    return found
+
+
 def show_notebooks() -> None:
     """Copies of the executed notebooks: parameters folded away, links for the site.
 
-    The first one gets the figure to play with, below what it claims.
+    Cells that judge a claim can be led to. The first notebook gets the figure to play with, below
+    what it claims.
     """
     for path in notebooks():
         notebook = nbformat.read(path, as_version=4)
+        for judging in sorted(set(judging_cells(path).values())):
+            at = next(k for k, cell in enumerate(notebook.cells) if cell.id == judging)
+            place = nbformat.v4.new_markdown_cell(f'<span id="judged-{judging}"></span>')
+            place.id = f"judged-{judging}"
+            notebook.cells.insert(at, place)
         for cell in notebook.cells:
             tags = cell.metadata.get("tags", [])
             if cell.cell_type == "markdown":
@@ -102,12 +141,15 @@ def show_claims() -> None:
     head = ("notebook", "claim", "predicted", "measured", "tolerance", "verdict")
     rows = []
     for name, content in executed(ROOT / "figures").items():
+        judged = judging_cells(ROOT / "figures" / f"{name}.ipynb")
         for claim in content["claims"]:
             revised = " revised" if claim.get("revised") or "revised" in claim["claim"] else ""
             measured = found_in_words(claim["measured"], claim.get("error", 0.0))
             words = [claim["claim"], claim["predicted"], measured, claim["tolerance"] + revised]
             cells = "".join(f"<td>{html.escape(str(word))}</td>" for word in words)
-            link = f'<td><a href="notebooks/{name}.html#verdict">{name}</a></td>'
+            cell = judged.get(claim["claim"])
+            place = f"judged-{cell}" if cell else "verdict"
+            link = f'<td><a href="notebooks/{name}.html#{place}">{name}</a></td>'
             verdict = f'<td class="{claim["verdict"]}">{claim["verdict"]}</td>'
             kind = f"{claim['verdict']}{revised}"
             rows.append(f'<tr data-kind="{kind}">{link}{cells}{verdict}</tr>')
@@ -149,7 +191,11 @@ def show_equations() -> None:
 
 def show_reference() -> None:
     """Signatures and docstrings of the face, then of the folders."""
-    parts = ["# Reference", "The names that `import privgan as pg` brings, then those of folders."]
+    parts = [
+        "# Reference",
+        "The names that `import privgan as pg` brings, then those of folders. Examples run after\n"
+        "`import torch` and that line; a test runs them all.",
+    ]
     taken = set()
     for title, module in [("privgan", pg), *((f, getattr(pg, f)) for f in FOLDERS)]:
         names = [n for n in sorted(module.__all__) if not n.startswith("_") and n not in taken]

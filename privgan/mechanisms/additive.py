@@ -141,7 +141,8 @@ class Gaussian(Additive):
         sensitivity: L2 diameter of the public domain, or ``bounds`` to take it from. Exact
         (Balle and Wang 2018), to a relative 1e-9 and on the safe side.
 
-        >>> mech = pg.Gaussian.calibrate(epsilon=8.0, delta=1e-5, bounds=pg.Box(0, 1, dim=2))
+        >>> box = pg.Box(0, 1, dim=2)
+        >>> mech = pg.Gaussian.calibrate(epsilon=8.0, delta=1e-5, bounds=box)
         >>> round(mech.sigma, 3), round(mech.epsilon(1e-5), 3)
         (0.849, 8.0)
         """
