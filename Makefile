@@ -61,7 +61,7 @@ build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privg
 	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.artifact.run run $* --scale $(SCALE) --into $(INTO)
 
 test: lint
-	OMP_NUM_THREADS=$$(($(CORES) / $(TESTERS))) $(PY) -m pytest -n $(TESTERS) --dist loadscope \
+	OMP_NUM_THREADS=$$(($(CORES) / $(TESTERS))) $(PY) -m pytest -rs -n $(TESTERS) --dist loadscope \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=600 notebooks tests
 
 lint: $(ENV)

@@ -120,12 +120,26 @@ def test_triton_is_the_one_that_a_cuda_build_of_torch_asks_for():
         assert triton.specifier == pins["triton"].specifier
 
 
-def test_environment_yml_reads_the_lock():
-    env = yaml.safe_load((ROOT / "environment.yml").read_text())
+@pytest.mark.parametrize(
+    ("file", "up"), [("environment.yml", ""), ("binder/environment.yml", "../")]
+)
+def test_environment_yml_reads_the_lock(file, up):
+    env = yaml.safe_load((ROOT / file).read_text())
     assert env["name"] == "privgan"
     assert "python=3.11" in env["dependencies"]
     (pip,) = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
-    assert pip == ["-r requirements.lock", "-e ."]
+    assert pip == [f"-r {up}requirements.lock", f"-e {up or '.'}".rstrip("/")]
+    assert (ROOT / file).parent.joinpath(f"{up}requirements.lock").exists()
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", ".ci/run", ".github/workflows/ci.yml"])
+def test_what_a_bare_machine_makes_can_be_made(file):
+    text = (ROOT / file).read_text()
+    made = set(re.findall(r"^(?:RUN | *- run: )?make (?:-j2 )?(\w+)", text, re.MULTILINE))
+    made |= set(re.findall(r'"make", "(\w+)"', text))
+    there = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made
+    assert made <= set(there)
 
 
 def test_version_is_said_once_the_same():
