@@ -75,8 +75,8 @@ def wordings(code: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.JoinedStr):
-            parts = (getattr(part, "value", "") for part in node.values)
-            found.append("".join(re.escape(p) if isinstance(p, str) else ".+" for p in parts))
+            said = (p.value if isinstance(p, ast.Constant) else None for p in node.values)
+            found.append("".join(".+" if part is None else re.escape(part) for part in said))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(re.escape(node.value))
     return [pattern for pattern in found if " " in pattern]

@@ -14,26 +14,22 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.path, self.places, self.links, self.in_article = path, set(), [], 0
+        self.path, self.places, self.links = path, set(), []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
-        self.in_article += tag == "article"
         self.places |= {attrs[name] for name in ("id", "name") if attrs.get(name)}
         if tag == "a" and attrs.get("href"):
-            self.links.append((attrs["href"], self.in_article > 0))
-
-    def handle_endtag(self, tag):
-        self.in_article -= tag == "article"
+            self.links.append(attrs["href"])
 
     def within(self):
-        """Links to files of the site: the file, the place in it, and whether text leads there."""
-        for link, in_article in self.links:
+        """Links to files of the site: the file and the place in it."""
+        for link in self.links:
             if not re.match(r"[a-z]+:", link):
                 file, _, place = link.partition("#")
                 target = (self.path.parent / file).resolve() if file else self.path
-                yield target, place, in_article
+                yield target, place
 
 
 PAGES = {path: Page(path) for path in sorted(SITE.rglob("*.html"))}
@@ -42,7 +38,7 @@ PAGES = {path: Page(path) for path in sorted(SITE.rglob("*.html"))}
 def test_links_lead_to_a_page_and_to_a_place_in_it():
     assert PAGES, "no site yet: make site"
     for path, page in PAGES.items():
-        for target, place, _ in page.within():
+        for target, place in page.within():
             assert target.exists(), (path.name, target.name)
             assert not place or target not in PAGES or place in PAGES[target].places, (
                 path.name,
