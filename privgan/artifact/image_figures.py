@@ -1,18 +1,18 @@
 """Figures of 06_mnist: what generators draw, and how near they come against the noise."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
+import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from privgan.artifact import plotting
 from privgan.artifact.image_study import Scores, Sent, seeds
+from privgan.artifact.plotting import NOISES, PAGE, curve, look, mosaic, outside
 from privgan.generators import Labelled
 
-COLOURS = {"network": "#0072B2", "batch": "#56B4E9"}  # the two plans of the matched loss
+PLANS: dict[str, dict[str, str]] = {"network": {}, "batch": {"markerfacecolor": "white"}}
 READERS = {"network on reports": "s", "linear": "x", "quadratic": "+"}
-DASHES = {"Gaussian": ("-", "D"), "Laplace": ("--", "v")}
 PANELS = {
     "frechet": "Fréchet distance",
     "precision": "precision",
@@ -21,20 +21,21 @@ PANELS = {
 }
 
 
-def draw_records(
-    axes: Sequence[Any], models: Mapping[str, Labelled], sent: Sent, level: str
-) -> None:
+def records(models: Mapping[str, Labelled], sent: Sent, level: str) -> Figure:
     """Three records of every class: raw, as reported at ``level``, and by each model."""
+    lines = -(-(len(models) + 2) // 2)
+    fig, axes = plt.subplots(lines, 2, figsize=(PAGE, 1.25 * lines))
     raw, reports = sent.raw(), sent.reports()
     classes = raw[:, -10:].argmax(1)
     rows = torch.stack([(classes == c).nonzero()[:3, 0] for c in range(10)], 1).flatten()
-    plotting.mosaic(axes[0], raw[rows, :-10], sent.side, "raw records", rows=3)
-    title = f"their reports, {level}"
-    plotting.mosaic(axes[1], reports[rows, :-10], sent.side, title, rows=3, vmax=None)
-    for ax, (name, model) in zip(axes[2:], models.items(), strict=False):
-        plotting.mosaic(ax, _by_class(model, 3), sent.side, name, rows=3)
-    for ax in axes[2 + len(models) :]:
+    first, second, *others = axes.ravel()
+    mosaic(first, raw[rows, :-10], sent.side, "raw records", rows=3)
+    mosaic(second, reports[rows, :-10], sent.side, f"their reports, {level}", rows=3, vmax=None)
+    for ax in others:
         ax.set_axis_off()
+    for ax, (name, model) in zip(others, models.items(), strict=False):
+        mosaic(ax, _by_class(model, 3), sent.side, name, rows=3)
+    return fig
 
 
 def _by_class(model: Labelled, n: int) -> Tensor:
@@ -43,36 +44,36 @@ def _by_class(model: Labelled, n: int) -> Tensor:
     return torch.stack(images, 1).flatten(0, 1)
 
 
-def draw_quality(
-    axes: Sequence[Any],
+def quality(
     scores: Scores,
     readers: Mapping[str, Mapping[str, float]],
     marks: Mapping[str, Mapping[str, float]],
-) -> None:
+) -> Figure:
     """Four panels of scores against the noise; ``marks`` are horizontal lines."""
+    fig, axes = plt.subplots(2, 2, figsize=(PAGE, 5.0), sharex=True)
     levels = list(dict.fromkeys(run[0] for run in scores if not isinstance(run, str)))
-    for ax, (score, words) in zip(axes, PANELS.items(), strict=True):
-        for kind, (dash, marker) in DASHES.items():
-            own = sorted((float(level.split()[1]), level) for level in levels if kind in level)
-            for plan, colour in COLOURS.items() if own else ():
+    for ax, (score, words) in zip(axes.ravel(), PANELS.items(), strict=True):
+        for noise in NOISES:
+            own = sorted((float(level.split()[1]), level) for level in levels if noise in level)
+            stds = [std for std, _ in own]
+            for plan, filled in PLANS.items() if own else ():
+                style = look("matched", noise, label=f"{noise}, plan of a {plan}", **filled)
                 found = [[v[score] for v in seeds(scores, level, plan)] for _, level in own]
-                means = [sum(f) / len(f) for f in found]
-                low = [m - min(f) for m, f in zip(means, found, strict=True)]
-                high = [max(f) - m for m, f in zip(means, found, strict=True)]
-                style = {"color": colour, "ls": dash, "marker": marker, "ms": 3.5, "capsize": 2}
-                label = f"{kind}, plan of a {plan}"
-                ax.errorbar([s for s, _ in own], means, [low, high], label=label, **style)
-            for reader, mark in READERS.items() if score == "student" and own else ():
+                for std, values in zip(stds, found, strict=True):  # levels differ in their seeds
+                    curve(ax, [std], [[v] for v in values], style, linestyle="none")
+                means = [sum(values) / len(values) for values in found]
+                ax.plot(stds, means, color=style["color"], linestyle=style["linestyle"])
+            for reader, marker in READERS.items() if score == "student" and own else ():
                 told = [readers[level][reader] for _, level in own]
-                style = {"color": "#999999", "ls": dash, "marker": mark, "ms": 4, "lw": 0.8}
-                ax.plot([s for s, _ in own], told, label=f"{kind}, {reader}", **style)
-        for (name, values), dash in zip(marks.items(), (":", "-."), strict=False):
-            if score in values:
-                ax.axhline(values[score], color="black", lw=0.8, ls=dash, label=name)
-        ax.set(xlabel="noise std per pixel", ylabel=words, xscale="log")
-        ax.set(yscale="log" if score == "frechet" else "linear")
+                style = look("privatized", noise, marker=marker, label=f"{noise}, {reader}")
+                ax.plot(stds, told, **style)
+        for (name, mark), dash in zip(marks.items(), (":", "-."), strict=False):
+            if score in mark:
+                ax.axhline(mark[score], color="black", lw=0.8, ls=dash, label=name)
+        ax.set(ylabel=words, xscale="log", yscale="log" if score == "frechet" else "linear")
         ticks = sorted({float(level.split()[1]) for level in levels})
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
-    handles, labels = axes[3].get_legend_handles_labels()
-    axes[3].figure.legend(handles, labels, ncols=3, loc="outside lower center", fontsize=7)
+    fig.supxlabel("noise standard deviation per pixel", fontsize="medium")
+    outside(fig, axes[1, 1], 3, "outside lower center")
+    return fig

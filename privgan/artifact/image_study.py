@@ -8,7 +8,7 @@ above ever saw.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from privgan import checks
 from privgan.artifact import metrics
+from privgan.artifact.claims import found_in_words, mean_and_error
 from privgan.artifact.data import IMAGES, Images
 from privgan.artifact.readers import classify
 from privgan.artifact.referee import Classifier, accuracy, fit_classifier
@@ -41,6 +42,12 @@ WORDS = {  # what the scores are called where they stand alone
 }
 
 
+@cache
+def raw_images(dataset: str, part: str) -> Images:
+    """A data set's "train" or "test" images, read once by a process."""
+    return IMAGES[dataset](part)
+
+
 @dataclass(frozen=True)
 class Sent:
     """Reports of ``n`` records of a data set: noise on pixels, and the class answered at random.
@@ -56,7 +63,7 @@ class Sent:
 
     @property
     def side(self) -> int:
-        return IMAGES[self.dataset]("train").side
+        return raw_images(self.dataset, "train").side
 
     @cached_property
     def mechanism(self) -> Product:
@@ -66,23 +73,11 @@ class Sent:
 
     def raw(self) -> Tensor:
         """Pixels, then the class as ten one-hot columns, (n, side * side + 10)."""
-        train = IMAGES[self.dataset]("train")
+        train = raw_images(self.dataset, "train")
         return torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[: self.n]
 
     def reports(self) -> Tensor:
         return self.mechanism.privatize(self.raw(), seed=1 + self.seed)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A trained generator; the likelihood of held-out reports by it, nats a report, is at least
-    minus ``nll``, and about ``loose`` more at twice the draws."""
-
-    generator: Generator
-    nll: float
-    loose: float
-    seconds: float
-    information: float
 
 
 def network(side: int, seed: int, latents: int) -> Labelled:
@@ -90,11 +85,15 @@ def network(side: int, seed: int, latents: int) -> Labelled:
     return Labelled(ConvDecoder(latents + 10, side, seed=seed), 10)
 
 
-def learn(plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = "") -> Learned:
-    """A generator by the matched loss with its plan a "batch" or a "network".
+def learn(
+    plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = ""
+) -> tuple[Generator, dict[str, float]]:
+    """A generator by the matched loss with its plan a "batch" or a "network", and what it took.
 
     settings: of `privgan.fit`, and ``latents``; for the network's plan ``warm_up`` too, which is
-    `AmortizedLoss`'s anneal.
+    `AmortizedLoss`'s anneal. Held-out reports have, by the generator, a likelihood of at least
+    minus ``nll`` nats each, and about ``loose`` more at twice the draws. ``seconds`` are the
+    processor's, ``information`` the plan's nats at the end.
     """
     own = dict(settings)
     reports, mechanism = sent.reports(), sent.mechanism
@@ -109,11 +108,11 @@ def learn(plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = 
     own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
     if checkpoint:
         own["checkpoint"] = checkpoint
-    started = time.monotonic()
+    started = time.process_time()
     history = fit(generator, reports, loss, **own)
-    seconds = time.monotonic() - started
+    took = {"seconds": time.process_time() - started, "information": history.information[-1][1]}
     few, many = _nll(loss, generator, told, mechanism)
-    return Learned(generator, many, few - many, seconds, history.information[-1][1])
+    return generator, {"nll": many, "loose": few - many} | took
 
 
 def _nll(
@@ -138,7 +137,7 @@ class Judge:
 
     @classmethod
     def of(cls, dataset: str, *, epochs: int) -> "Judge":
-        train, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
+        train, test = raw_images(dataset, "train"), raw_images(dataset, "test")
         return cls(fit_classifier(train.pixels, train.labels, epochs=epochs, seed=0), test)
 
     @cached_property
@@ -166,12 +165,10 @@ class Judge:
 
 def learn_and_judge(
     plan: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint: str
-) -> tuple[Learned, dict[str, float]]:
+) -> tuple[Generator, dict[str, float]]:
     """`learn`, and the scores of what was learned: one call of a sweep."""
-    learned = learn(plan, sent, settings, checkpoint)
-    scores = judge.scores(learned.generator, n)
-    kept = {"nll": learned.nll, "loose": learned.loose, "seconds": learned.seconds}
-    return learned, scores | kept | {"information": learned.information}
+    generator, took = learn(plan, sent, settings, checkpoint)
+    return generator, judge.scores(generator, n) | took
 
 
 def readers(sent: Sent, judge: Judge) -> dict[str, float]:
@@ -244,7 +241,7 @@ def likelier(scores: Scores, level: str) -> str:
 
 
 def table(scores: Scores) -> Any:
-    """A data frame of means over the seeds, with half the range: a row for each level and plan."""
+    """A data frame of means over the seeds with their errors: a row for each level and plan."""
     import pandas as pd
 
     rows = {}
@@ -252,14 +249,10 @@ def table(scores: Scores) -> Any:
         level, plan = (run, "network") if isinstance(run, str) else run[:2]
         found = [scores[run]] if isinstance(run, str) else seeds(scores, level, plan)
         rows[level, plan] = {
-            key: _in_words([values[key] for values in found]) for key in scores[run]
+            key: found_in_words(**mean_and_error([values[key] for values in found]))
+            for key in scores[run]
         }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _in_words(values: Sequence[float]) -> str:
-    half = (max(values) - min(values)) / 2
-    return f"{sum(values) / len(values):.4g}" + (f" +- {half:.1g}" if half else "")
 
 
 def as_numbers(scores: Scores) -> dict[str, Mapping[str, float]]:

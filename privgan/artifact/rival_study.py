@@ -10,22 +10,26 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from privgan import checks
 from privgan.artifact import data, metrics, plotting
+from privgan.artifact.claims import found_in_words, mean_and_error
 from privgan.artifact.contrast import ExactLoss, SinkhornDivergence
 from privgan.artifact.deconvolution import deconvolve
 from privgan.artifact.image_study import Judge, Sent, network
 from privgan.artifact.rivals import ambient_gan, naive_vae
 from privgan.artifact.sweep import side_by_side
 from privgan.generators import MLP, Generator
-from privgan.mechanisms import Gaussian, Laplace, Mechanism
+from privgan.mechanisms import Gaussian, Laplace, Mechanism, one_hot
 from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, report_nll
 
 EXACT = 500  # reports, at most, in a batch of exact transport
+TOLD, POINTS = 500, 10_000  # other reports, and generated records, of a likelihood
 COMPONENTS = 5  # normals of the mixture, in each class
 
 Scores = dict[str, float]
@@ -48,6 +52,13 @@ class Problem:
     plan: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _unlikely(generator: Generator, others: Tensor, mechanism: Mechanism, seed: int) -> float:
+    """Loss of the reports of ``others``, raw records: nats each, and an upper bound, for only
+    `POINTS` generated records stand for the generator."""
+    told = mechanism.privatize(others[:TOLD], seed=seed)
+    return report_nll(generator.sample(POINTS, seed=6), told, mechanism)
+
+
 def _plain(latents: int, columns: int, seed: int) -> Generator:
     return MLP(latents, columns, seed=seed)
 
@@ -60,10 +71,9 @@ def shape(name: str, std: float, n: int, n_eval: int, seed: int) -> Problem:
     """A shape in the plane (`privgan.artifact.data`) under Gaussian noise."""
     draw, noise = getattr(data, name), Gaussian(std)
     later = draw(n_eval, seed=100 + seed)
-    told = noise.privatize(later, seed=9)
 
     def score(generator: Generator) -> Scores:
-        nll = report_nll(generator.sample(4 * n_eval, seed=6), told, noise)
+        nll = _unlikely(generator, later, noise, 9)
         return {"w2": metrics.w2(generator.sample(n_eval, seed=5), later), "nll": nll}
 
     reports = noise.privatize(draw(n, seed=seed), seed=1 + seed)
@@ -71,17 +81,30 @@ def shape(name: str, std: float, n: int, n_eval: int, seed: int) -> Problem:
     return Problem(reports, noise, partial(_plain, 2, 2), score, fitting, _coding(n))
 
 
-def images(sent: Sent, judge: Judge, n_eval: int, latents: int, batch: int, seed: int) -> Problem:
-    """Labelled images, by a decoder of ``latents`` normals and the class."""
+def images(
+    sent: Sent, heat: float, judge: Judge, n_eval: int, latents: int, batch: int, seed: int
+) -> Problem:
+    """Labelled images, by a decoder of ``latents`` normals and the class.
+
+    heat: of the network's plan, and of a batch's where that is more than 16 (`privgan.fit`'s
+    anneal).
+    """
     sent, side = replace(sent, seed=seed), sent.side
-    fitting = {"lr": 4e-3, "batch_size": batch, "generated": batch, "average": 0.99, "anneal": 16.0}
+    fitting = {"lr": 4e-3, "batch_size": batch, "generated": batch, "average": 0.99}
+    coding = _coding(sent.n) | {"lr": 3e-3, "average": 0.999, "anneal": heat}
+    others = torch.cat([judge.test.pixels, one_hot(judge.test.labels, 10)], 1)
+
+    def score(generator: Generator) -> Scores:
+        nll = _unlikely(generator, others, sent.mechanism, 9)
+        return judge.scores(generator, n_eval) | {"nll": nll}
+
     return Problem(
         sent.reports(),
         sent.mechanism,
         partial(network, side, latents=latents),
-        partial(judge.scores, n=n_eval),
-        fitting,
-        _coding(sent.n) | {"lr": 3e-3, "average": 0.999},
+        score,
+        fitting | {"anneal": max(16.0, heat)},
+        coding,
         plan={"anneal": 0.5, "autocast": True},
     )
 
@@ -99,12 +122,12 @@ def numbers(std: float, n: int, seed: int) -> Problem:
     """`measurements` of ``n`` people, drawn with replacement, under Laplace noise."""
     people, noise = measurements(), Laplace(std / 2**0.5)
     rng = torch.Generator().manual_seed(seed)
-    reports = noise.privatize(
-        people[torch.randint(len(people), (n,), generator=rng)], seed=1 + seed
-    )
+    senders = people[torch.randint(len(people), (n,), generator=rng)]
+    reports = noise.privatize(senders, seed=1 + seed)
 
     def score(generator: Generator) -> Scores:
-        return {"w2": metrics.w2(generator.sample(len(people), seed=5), people)}
+        nll = _unlikely(generator, people, noise, 9)
+        return {"w2": metrics.w2(generator.sample(len(people), seed=5), people), "nll": nll}
 
     fitting = {"lr": 1e-3, "batch_size": min(1000, n // 2)}
     make = partial(_plain, 10, people.shape[1])
@@ -114,12 +137,15 @@ def numbers(std: float, n: int, seed: int) -> Problem:
 def outcome(
     make: Callable[..., Problem], given: Sequence[Any], way: str, steps: int, seed: int, shown: int
 ) -> tuple[Scores, Tensor]:
-    """What ``way`` makes of a problem in ``steps``: scores with seconds, and ``shown`` records."""
+    """What ``way`` makes of a problem in ``steps``: its scores, and ``shown`` of its records.
+
+    ``seconds`` are the processor's.
+    """
     checks.one_of("way", way, WAYS)
     problem = make(*given)
-    started = time.monotonic()
+    started = time.process_time()
     generator = WAYS[way](problem, steps, seed)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     scores = problem.score(generator) | {"seconds": seconds}
     return scores, generator.sample(shown, seed=5)
 
@@ -172,6 +198,16 @@ RIVALS: dict[str, Callable[[Problem, int, int], Generator]] = {
     "unregularised": partial(_batch, loss=_exact, anneal=1.0, most=EXACT),
 }
 WAYS = OURS | RIVALS
+ROLES = {  # in `plotting`
+    "matched, batch's plan": "matched",
+    "matched, network's plan": "matched",
+    "likelihood": "likelihood",
+    "AmbientGAN": "other",
+    "VAE on reports": "wrong cost",
+    "normal mixture": "closed form",
+    "debiased": "debiased",
+    "unregularised": "unregularised",
+}
 
 
 @dataclass(frozen=True)
@@ -223,17 +259,14 @@ def best(
 
 
 def table(runs: Sequence[Run], scores: Sequence[str]) -> Any:
-    """Means over the seeds, and half the range, as a data frame: a row for every case and way."""
+    """Means over the seeds with their errors, as a data frame: a row for every case and way."""
     import pandas as pd
 
     rows = []
     for case, way, times in dict.fromkeys((r.case, r.way, r.times) for r in runs):
-        row: dict[str, Any] = {"case": case, "way": way, "times": times}
-        for score in scores:
-            values = by_seed(runs, case, way, times, score)
-            half = (values.max() - values.min()) / 2
-            row[score] = f"{values.mean():.3g}" + (f" +- {half:.1g}" if half else "")
-        rows.append(row)
+        found = {score: by_seed(runs, case, way, times, score) for score in scores}
+        words = {score: found_in_words(**mean_and_error(v)) for score, v in found.items()}
+        rows.append({"case": case, "way": way, "times": times} | words)
     return pd.DataFrame(rows).set_index(["case", "way", "times"])
 
 
@@ -242,28 +275,21 @@ def as_numbers(runs: Iterable[Run]) -> dict[str, Scores]:
     return {f"{r.case}, {r.way}, {r.times} x, seed {r.seed}": r.scores for r in runs}
 
 
-def draw(
-    axes: np.ndarray, runs: Sequence[Run], cases: Sequence[str], times: int, *, side: int
-) -> None:
+def drawn(runs: Sequence[Run], cases: Sequence[str], times: int, *, side: int) -> Figure:
     """Records of every way, a row for each case: points in the plane, or images of this side."""
+    size = (plotting.PAGE, 1.0 * len(cases) + 0.3)
+    fig, axes = plt.subplots(len(cases), len(WAYS), figsize=size, squeeze=False)
     shown = {(r.case, r.way): r.records for r in reversed(runs) if r.times == times}
     for line, case in zip(axes, cases, strict=True):
         for ax, way in zip(line, WAYS, strict=True):
             records = shown[case, way]
             if records.shape[1] == 2:
-                plotting.cloud(ax, records, "matched" if way in OURS else "other", "", limit=2.5)
+                plotting.cloud(ax, records, ROLES[way], "", limit=2.5)
                 ax.set(xticks=[], yticks=[])
             else:
                 plotting.mosaic(ax, records[:20, : side**2], side, "", rows=5)
-        line[0].text(
-            -0.08,
-            0.5,
-            case,
-            transform=line[0].transAxes,
-            rotation=90,
-            va="center",
-            ha="right",
-            fontsize=7,
-        )
+        place = {"transform": line[0].transAxes, "ha": "right", "va": "center", "rotation": 90}
+        line[0].text(-0.08, 0.5, case, fontsize="small", **place)
     for ax, way in zip(axes[0], WAYS, strict=True):
-        ax.set_title(way.replace(" ", "\n", 1), fontsize=7)
+        ax.set_title(way.replace(" ", "\n", 1), fontsize="small")
+    return fig

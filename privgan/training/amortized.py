@@ -39,6 +39,7 @@ from privgan.training.ranks import Ranks
 
 DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
 HELD_OUT_DRAWS = 8  # for each report, where a training is followed
+FOLLOWED = 400  # held-out reports, at most, by which it is followed
 SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
 
@@ -212,7 +213,8 @@ class AmortizedLoss(Loss, nn.Module):
     def report_nll(
         self, generator: Generator, y: Tensor, mechanism: Mechanism, rng: torch.Generator
     ) -> float:
-        """An upper bound of the mean negative log-likelihood of ``y``, nats a report."""
+        """An upper bound of the mean loss of the first `FOLLOWED` of ``y``, nats a report."""
+        y = y[:FOLLOWED]
         with in_mode(self, training=False), in_mode(generator, training=False), torch.no_grad():
             return -self._bound(generator, y, HELD_OUT_DRAWS, rng).double().mean().item()
 
@@ -228,19 +230,20 @@ class AmortizedLoss(Loss, nn.Module):
             return None
         u, label = self.code(generator, reports, seed=seed)
         sizes = [c for c in SIZES if c < self.components] + [self.components]
-        classes, found = max(1, generator.classes), []
+        classes, found = max(1, generator.classes), list[NormalMixture]()
         for size in sizes if len(heldout) else sizes[-1:]:
-            law = fit_mixture(u, label, classes=classes, components=size, seed=seed).to(u)
-            found.append((self._nll_under(law, generator, heldout, seed), law))
-        return min(found, key=lambda pair: pair[0])[1]
+            found.append(fit_mixture(u, label, classes=classes, components=size, seed=seed).to(u))
+        if len(found) == 1:
+            return found[0]
+        return min(found, key=lambda law: self._nll_under(law, generator, heldout, seed))
 
     def _nll_under(self, law: NormalMixture, generator: Generator, y: Tensor, seed: int) -> float:
-        """`report_nll` if the generator drew its latents from ``law``, with the same draws."""
+        """The loss of ``y`` if the generator drew its latents from ``law``, with the same draws."""
         before = generator.law
         generator.law = law
         try:
-            rng = stream(seed, "choosing a law")
-            return self.report_nll(generator, y, self.mechanism, rng) if len(y) else math.inf
+            found = self.log_likelihood(generator, y, draws=HELD_OUT_DRAWS, seed=seed)
+            return -found.double().mean().item()
         finally:
             generator.law = before
 

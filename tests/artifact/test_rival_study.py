@@ -12,7 +12,7 @@ from privgan.artifact.rival_study import OURS, RIVALS, WAYS, Run
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_makes_a_generator_of_labelled_images(way):
     judge = Judge.of("digits", epochs=1)
-    given = [Sent("digits", pg.Gaussian(0.3), 4.0, 400), judge, 100, 4, 100, 0]
+    given = [Sent("digits", pg.Gaussian(0.3), 4.0, 400), 9.0, judge, 100, 4, 100, 0]
     scores, records = rival_study.outcome(rival_study.images, given, way, 2, 0, 7)
     assert records.shape == (7, 74)
     assert np.isfinite(list(scores.values())).all()
@@ -35,10 +35,10 @@ def test_comparison_runs_each_case_and_names_the_best():
     assert rival_study.table(runs, ["w2"]).loc[("moons", way, 2), "w2"] == f"{value:.3g}"
 
 
-def test_means_and_ranges_are_over_the_seeds():
+def test_means_and_errors_are_over_the_seeds():
     runs = [Run("a", "AmbientGAN", 1, s, {"w2": w}, None) for s, w in enumerate([1.0, 2.0, 3.0])]
     assert rival_study.by_seed(runs, "a", "AmbientGAN", 1, "w2").tolist() == [1.0, 2.0, 3.0]
-    assert rival_study.table(runs, ["w2"])["w2"].tolist() == ["2 +- 1"]
+    assert rival_study.table(runs, ["w2"])["w2"].tolist() == ["2 ± 0.58"]
 
 
 def test_measurements_are_normal_scores():
