@@ -17,12 +17,12 @@ from privgan.mechanisms import Mechanism
 from privgan.plain import from_plain
 from privgan.reports import Reports
 from privgan.reports.collection import FORMAT, KINDS
-from privgan.reports.rows import PART
 from privgan.tables.columns import Category
 from privgan.tables.table import Table
 from privgan.tables.training import check_fits
 
 KEY = b"privgan"  # of the metadata in a Parquet file
+PIECE = 2**20  # cells of the records that are read at a time
 
 
 def read_frame(path: str | Path, table: Table) -> Any:
@@ -50,7 +50,7 @@ def read_frames(path: str | Path, table: Table) -> Iterator[tuple[int, Any]]:
 
     checks.instance("table", table, Table)
     place, first = checks.as_path("path", path), 0
-    size = max(1, PART // table.slices[-1].stop)
+    size = max(1, PIECE // table.slices[-1].stop)
     with reading(place, f"{place} cannot be read as a table"), ExitStack() as opened:
         frames: Any
         if place.suffix.lower() == ".parquet":

@@ -12,7 +12,7 @@ from privgan.tables.files import read_frames
 
 @pytest.fixture(autouse=True)
 def pieces(monkeypatch):
-    monkeypatch.setattr(files, "PART", 100 * PEOPLE.slices[-1].stop)  # of 100 rows
+    monkeypatch.setattr(files, "PIECE", 100 * PEOPLE.slices[-1].stop)  # of 100 rows
 
 
 @pytest.fixture(params=["csv", "parquet"])

@@ -9,6 +9,7 @@ import privgan as pg
 from privgan.sinkhorn import solve_across, solve_samples
 from privgan.streams import stream
 from privgan.training import losses
+from privgan.training.blocks import matched
 from privgan.training.ranks import several
 
 PRODUCT = pg.Product(
@@ -33,7 +34,9 @@ def problems():
     records = torch.cat([numbers(40, 2, "r"), numbers(40, 3, "c").softmax(1)], 1)
     one_hot = torch.eye(3)[torch.arange(80) % 3]
     reports = PRODUCT.privatize(torch.cat([numbers(80, 2, "raw"), one_hot], 1), seed=0)
+    levels = pg.mechanisms.Blocks(pg.Gaussian(0.3), pg.Laplace(0.6), pg.Gaussian(1.2), dim=2)
     return {
+        "several mechanisms": (x, levels.privatize(y, seed=0), matched(levels)),
         "gaussian": (x, y, gauss),
         "laplace": (x, y, laplace),
         "wide": (numbers(50, 20, "x"), numbers(70, 20, "y"), wide),
@@ -81,26 +84,30 @@ def test_values_and_gradients_are_those_of_one_process(both):
             assert gap.abs().max() < 2e-5 * pull.abs().max(), name
 
 
-def streamed(n):
-    x, y, loss = (
-        numbers(n, 2, "x"),
-        numbers(2 * n, 2, "y"),
-        pg.EntropicLoss.matched(pg.Gaussian(0.5)),
-    )
-    ranks, settings = several(), {"tol": 1e-4, "backend": "streaming"}
-    own = ranks.share(n) if ranks else slice(None)
-    x = x[own].requires_grad_()
-    if ranks:
-        solved = solve_across(x, y, loss.cost, loss.reg, across=ranks, **settings)
-    else:
-        solved = solve_samples(x, y, loss.cost, loss.reg, **settings)
-    solved.value.backward()
-    return solved.value.detach(), x.grad, solved.error
+def streamed():
+    """Of each cost, what is found without a stored matrix: of the part that is here."""
+    kept = problems()
+    x, y = numbers(401, 2, "x"), numbers(802, 2, "y")
+    cases = {"L2": (x, y, kept["gaussian"][2]), "L1": (x, y, kept["laplace"][2])}
+    cases["product"] = kept["product"]
+    ranks, settings, solutions = several(), {"tol": 1e-4, "backend": "streaming"}, {}
+    for name, (x, y, loss) in cases.items():
+        own = ranks.share(len(x)) if ranks else slice(None)
+        x = x[own].requires_grad_()
+        made = loss.forward(x)
+        if ranks:
+            solved = solve_across(made, y, loss.cost, loss.reg, across=ranks, **settings)
+        else:
+            solved = solve_samples(made, y, loss.cost, loss.reg, **settings)
+        solved.value.backward()
+        solutions[name] = solved.value.detach(), x.grad, solved.error
+    return solutions
 
 
-def test_so_they_are_without_a_stored_matrix(both):
-    one, two = (part["streamed"] for part in both)
-    value, gradient, _ = streamed(401)
+@pytest.mark.parametrize("name", ["L2", "L1", "product"])
+def test_so_they_are_without_a_stored_matrix(both, name):
+    one, two = (part["streamed"][name] for part in both)
+    value, gradient, _ = streamed()[name]
     assert one[0] == two[0]
     assert one[0] == pytest.approx(value.item(), rel=1e-5)
     joined = torch.cat([one[1], two[1]])
@@ -142,8 +149,11 @@ def test_trainings_go_the_same_way(both):
         if kind == "network":  # draws of its own for every process
             assert one[0] == pytest.approx(expected[0], rel=0.5)
             continue
-        assert one[0] == pytest.approx(expected[0], rel=2e-4, abs=1e-5), kind
-        assert torch.allclose(one[3], expected[3], atol=5e-3), kind
+        assert one[0] == pytest.approx(expected[0], rel=1e-5, abs=1e-6), kind
+        # A bias before batch norm changes nothing, so that its gradient is rounding, of which Adam
+        # makes steps of full size; the mean that the norm keeps follows a little behind.
+        gap = 5e-3 if kind == "norm" else 1e-5
+        assert torch.allclose(one[3], expected[3], atol=gap), kind
 
 
 def taken_up(path):
@@ -192,7 +202,7 @@ def test_a_loss_of_ones_own_is_refused(both):
 def everything(path):
     return {
         "solutions": solutions(),
-        "streamed": streamed(401),
+        "streamed": streamed(),
         "trained": all_kinds(),
         "taken up": taken_up(path),
         "other reports": other_reports(),
