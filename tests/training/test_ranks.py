@@ -1,5 +1,7 @@
 """Two processes find what one finds on all of a batch."""
 
+import math
+
 import pytest
 import torch
 from processes import together
@@ -34,7 +36,7 @@ def problems():
     records = torch.cat([numbers(40, 2, "r"), numbers(40, 3, "c").softmax(1)], 1)
     one_hot = torch.eye(3)[torch.arange(80) % 3]
     reports = PRODUCT.privatize(torch.cat([numbers(80, 2, "raw"), one_hot], 1), seed=0)
-    levels = pg.mechanisms.Blocks(pg.Gaussian(0.3), pg.Laplace(0.6), pg.Gaussian(1.2), dim=2)
+    levels = pg.mechanisms.Blocks(pg.Gaussian(0.5), pg.Laplace(0.6), pg.Gaussian(1.2), dim=2)
     return {
         "several mechanisms": (x, levels.privatize(y, seed=0), matched(levels)),
         "gaussian": (x, y, gauss),
@@ -60,7 +62,8 @@ def found(name, weighted):
         a = (a / a.sum())[own].requires_grad_()
     solved = loss.across(ranks, made, y, a) if ranks else loss.between(made, y, a)
     solved.value.backward()
-    return solved.value.detach(), x.grad, None if a is None else a.grad, solved.error, solved.n_iter
+    about = solved.error, solved.n_iter, solved.information()
+    return solved.value.detach(), x.grad, None if a is None else a.grad, *about
 
 
 def solutions():
@@ -69,7 +72,7 @@ def solutions():
 
 def test_values_and_gradients_are_those_of_one_process(both):
     first, second = (part["solutions"] for part in both)
-    for (name, weighted), (value, gradient, pull, error, n_iter) in solutions().items():
+    for (name, weighted), (value, gradient, pull, error, n_iter, nats) in solutions().items():
         one, two = first[name, weighted], second[name, weighted]
         assert one[0] == two[0], name
         assert one[0] == pytest.approx(value.item(), rel=1e-5, abs=1e-6), name
@@ -77,6 +80,8 @@ def test_values_and_gradients_are_those_of_one_process(both):
         assert torch.allclose(joined, gradient, atol=1e-5 * gradient.abs().max()), name
         assert (one[3], one[4]) == (two[3], two[4])
         assert one[3] == pytest.approx(error, rel=0.1, abs=1e-4)
+        assert one[5] == pytest.approx(nats, rel=1e-5, abs=1e-6, nan_ok=True), name
+        assert one[5] == two[5] or math.isnan(nats)
         assert one[4] == n_iter or name == "far apart", name
         if weighted:
             pulls = torch.cat([one[2], two[2]])
@@ -132,7 +137,8 @@ def trained(kind, checkpoint=None, steps=12):
         reports, loss = parts, None
     settings = {"steps": steps, "batch_size": 65, "checkpoint": checkpoint}
     history = fit(generator, reports, loss, **settings)
-    return history.loss, history.nll, generator.state_dict(), generator.sample(50, seed=0)
+    told = [nats for _, nats in history.information]
+    return history.loss, history.nll, generator.state_dict(), generator.sample(50, seed=0), told
 
 
 def all_kinds():
@@ -145,11 +151,14 @@ def test_trainings_go_the_same_way(both):
     for kind in KINDS:
         one, two, expected = first[kind], second[kind], alone[kind]
         assert one[:2] == two[:2], kind
+        assert one[4] == two[4], kind
+        assert len(one[4]) == (0 if kind in ("likelihood", "blocks") else len(one[1])), kind
         assert all(torch.equal(value, two[2][key]) for key, value in one[2].items()), kind
         if kind == "network":  # draws of its own for every process
             assert one[0] == pytest.approx(expected[0], rel=0.5)
             continue
         assert one[0] == pytest.approx(expected[0], rel=1e-5, abs=1e-6), kind
+        assert one[4] == pytest.approx(expected[4], rel=1e-5), kind
         # A bias before batch norm changes nothing, so that its gradient is rounding, of which Adam
         # makes steps of full size; the mean that the norm keeps follows a little behind.
         gap = 5e-3 if kind == "norm" else 1e-5
