@@ -11,7 +11,7 @@ and do the same: the acceleration, its guards and the stopping rule are repeated
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -80,9 +80,9 @@ class SharedResult(SinkhornResult):
     rows: they, as of a problem of their own, where there is a stored matrix. share: of the mass.
     """
 
-    rows: Coupling | None = None
+    rows: Coupling | None = field(repr=False, default=None)
     share: float = 1.0
-    across: Across | None = None
+    across: Across | None = field(repr=False, default=None)
 
     def information(self) -> float:
         """KL(P || a b^T) of the whole plan, nats, which all processes ask for, or none."""
