@@ -38,6 +38,7 @@ help:
 	@echo "make figures               execute every notebook at paper scale into figures/, print the claims"
 	@echo "make figures -j2           the same, two notebooks at a time"
 	@echo "make figures SCALE=smoke   small and fast, into build/smoke/"
+	@echo "make figures CLUSTER=tcp://HOST:8786   the trainings on the workers of a dask scheduler"
 	@echo "make figures/NAME.ipynb    one notebook: $(NOTEBOOKS)"
 	@echo "make test                  lint and types, unit tests, the notebooks' stored outputs against a fresh run"
 	@echo "make lint                  only the first of these"
@@ -58,7 +59,8 @@ $(FIGURES): figures/%.ipynb: build/$(SCALE)-%.stamp
 
 build/$(SCALE)-%.stamp: notebooks/%.ipynb notebooks/scales.yaml $(wildcard privgan/*.py privgan/*/*.py) privgan/artifact/paper.mplstyle $(ENV)
 	@echo "$*: $(SCALE) scale, into $(INTO)/"
-	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.artifact.run run $* --scale $(SCALE) --into $(INTO)
+	@OMP_NUM_THREADS=$(THREADS) $(PY) -m privgan.artifact.run run $* --scale $(SCALE) --into $(INTO) \
+		$(if $(CLUSTER),--cluster "$(CLUSTER)")
 
 test: lint
 	OMP_NUM_THREADS=$$(($(CORES) / $(TESTERS))) $(PY) -m pytest -rs -n $(TESTERS) --dist loadscope \

@@ -10,7 +10,7 @@ from privgan.artifact import oracles
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import floor
+from benchmarks import floor, ranks
 from benchmarks.cases import GRID, QUICK, STREAMING
 from benchmarks.judge import Judge, reference
 from benchmarks.measure import measure
@@ -59,3 +59,16 @@ def test_the_floor_grows_with_every_part_of_the_work():
     assert floor.seconds(1024, 784, 1, 10) > base
     assert floor.seconds(1024, 784, 2, 20) > base
     assert floor.seconds(2048, 784, 2, 10) == pytest.approx(4 * base, rel=0.01)
+
+
+def test_two_processes_have_the_work_of_one_each_and_a_busy_machine_is_told(monkeypatch):
+    asked = set()
+
+    def together(count, cores, size, points, steps):
+        asked.add((count, size, points))
+        return {"wall": 10.0 * count, "cpu": 5.0, "iterations": 4.0, "kB": 1000.0}
+
+    monkeypatch.setattr(ranks, "together", together)
+    *_, sent, ratio = ranks.measure([0, 1], 1000, 250, ranks.KINDS["weak"], 5)
+    assert asked == {(1, 1000, 250), (2, 2000, 250)}
+    assert (sent, ratio) == ("1.00", "2.00 BUSY")

@@ -220,7 +220,7 @@ def call(
 ) -> tuple[Any, ...]:
     """Arguments of `learn_and_judge`, with a checkpoint of its own where there is a folder."""
     name = f"{sent.dataset} {plan} {digest([repr(sent)])[:8]}.ckpt"
-    checkpoint = str(Path(checkpoint_dir) / name) if checkpoint_dir else ""
+    checkpoint = str(Path(checkpoint_dir).absolute() / name) if checkpoint_dir else ""
     return plan, sent, settings, judge, n, checkpoint
 
 

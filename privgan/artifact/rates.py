@@ -67,7 +67,8 @@ def sampled_losses(
         checks.positive_int(f"repeats[{n}]", r)
     cells = [(n, r) for n in sorted(repeats, reverse=True) for r in range(repeats[n])]
     calls = [(loss, draw_x, draw_y, n, _seeds(seed, n, r)) for n, r in cells]
-    found = side_by_side(partial(_stored, checkpoint_dir), calls, jobs)
+    folder = str(Path(checkpoint_dir).expanduser().absolute()) if checkpoint_dir else ""
+    found = side_by_side(partial(_stored, folder), calls, jobs)
     unsolved = sum(not converged for _, converged in found)
     if unsolved:
         warnings.warn(
@@ -90,7 +91,7 @@ def _stored(checkpoint_dir: str, *call: Any) -> tuple[float, bool]:
     if not checkpoint_dir:
         return _solved(*call)
     own = joblib.hash(call)
-    path = Path(checkpoint_dir).expanduser() / f"{own}.safetensors"
+    path = Path(checkpoint_dir) / f"{own}.safetensors"
     try:
         about, tensors = load_tensors(path, FORMAT, "value")
     except FileNotFoundError:

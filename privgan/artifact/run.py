@@ -1,6 +1,7 @@
 """The papermill runner behind ``make figures``.
 
     python -m privgan.artifact.run run NAME [--scale paper|smoke] [--into DIR] [--parameters YAML]
+        [--cluster ADDRESS]
     python -m privgan.artifact.run refresh NAME
     python -m privgan.artifact.run retell NAME [--into DIR]
     python -m privgan.artifact.run summary NAME ... [--scale paper|smoke] [--into DIR]
@@ -11,6 +12,8 @@ or is killed before leaves the results there as they were, and a failed one puts
 ``NAME.failed.ipynb`` beside them. Trainings checkpoint into ``build/`` under a hash of the sources
 and parameters, so a killed run takes up where it stopped. A stamp in ``build/`` tells Make that a
 notebook is done, and under which name.
+
+ADDRESS is a dask scheduler's: sweeps then run on its workers, and find the same numbers.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from filelock import FileLock, Timeout
 from jupyter_client.manager import AsyncKernelManager
 
 from privgan._version import __version__
-from privgan.artifact import data
+from privgan.artifact import data, sweep
 from privgan.artifact.claims import claims_table, write_claims
 from privgan.artifact.parameters import check_parameters, mapping, template_parameters
 from privgan.artifact.publish import check_whole, publish, seal, sealed
@@ -89,8 +92,11 @@ def alone(output: Path) -> Iterator[None]:
         ) from None
 
 
-def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
-    """Execute one template; results appear in ``into`` only when all of it has succeeded."""
+def run(name: str, scale: str, into: Path, overrides: dict[str, Any], cluster: str = "") -> None:
+    """Execute one template; results appear in ``into`` only when all of it has succeeded.
+
+    cluster: where its sweeps run, as `sweep.cluster` has it.
+    """
     template = _template(name)
     plan = _plan(name)
     taken = sorted(set(overrides) & {"name", "out_dir", "checkpoint_dir"})
@@ -116,6 +122,8 @@ def run(name: str, scale: str, into: Path, overrides: dict[str, Any]) -> None:
     smoke_or_figures = BUILD / "smoke" if scale == "smoke" else ROOT / "figures"
     stamp = _stamp(scale, name) if into == smoke_or_figures else None
 
+    with sweep.cluster(cluster):  # refuses now what a cell would fail on later
+        os.environ[sweep.CLUSTER] = cluster
     os.environ["PRIVGAN_STAND_IN"] = stand_in or ""  # claims are then reported, not enforced
     stage = into / f".{output}.stage"
     work = _fingerprint(template, given | {"into": os.path.relpath(into, ROOT), "scale": scale})
@@ -304,6 +312,7 @@ def main() -> None:
     one = commands.add_parser("run", help="execute one template")
     one.add_argument("name")
     one.add_argument("--parameters", default="{}", help="YAML mapping, for example '{sigma: 0.5}'")
+    one.add_argument("--cluster", default="", help="a dask scheduler, for example tcp://host:8786")
     commands.add_parser("refresh", help="re-run a template in place").add_argument("name")
     text = commands.add_parser("retell", help="put a template's text into its executed copy")
     text.add_argument("name")
@@ -318,14 +327,14 @@ def main() -> None:
         into = arguments.into.expanduser().resolve() if "into" in arguments else ROOT
         if arguments.command == "run":
             overrides = mapping(arguments.parameters, "--parameters")
-            run(arguments.name, arguments.scale, into, overrides)
+            run(arguments.name, arguments.scale, into, overrides, arguments.cluster)
         elif arguments.command == "refresh":
             refresh(arguments.name)
         elif arguments.command == "retell":
             retell(arguments.name, into)
         else:
             print(summary(arguments.names, arguments.scale, into))
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"{arguments.command}: {error}") from None
 
 

@@ -4,9 +4,10 @@ They run in processes of this machine, or on whatever engine joblib is told to u
 """
 
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from privgan import checks
 from privgan.generators import Generator
 from privgan.training import fit
 from privgan.training.state import History
+
+CLUSTER = "PRIVGAN_CLUSTER"  # the environment's word for where sweeps run, if nobody says
+PATIENCE = 10.0  # seconds that a scheduler has to answer
 
 
 def fit_all(
@@ -40,6 +44,7 @@ def fit_all(
     _check_settings(trainings)
     _check_apart(trainings)
     folder = checks.as_path("checkpoint_dir", checkpoint_dir) if checkpoint_dir else None
+    folder = folder and folder.absolute()  # other processes may work in another one
     calls = []
     for name, settings in trainings.items():
         save = {} if folder is None else {"checkpoint": folder / f"{name}.pt"}
@@ -99,16 +104,17 @@ def side_by_side(
     """``[function(*arguments) for arguments in calls]``, ``jobs`` at a time in other processes.
 
     jobs: by default as many as torch has threads, and one on a CUDA device; on an engine that
-    ``joblib.parallel_config`` names, as many as its cluster has. Each call runs on one thread, so
-    that results do not depend on ``jobs``.
+    ``joblib.parallel_config`` names, as many as its cluster has. Where nobody names one, the
+    environment's ``PRIVGAN_CLUSTER`` is the address of a `cluster`. Each call runs on one thread,
+    so that results do not depend on ``jobs``.
     """
-    jobs = checks.positive_int("jobs", _at_a_time() if jobs is None else jobs)
     checks.function("function", function, "privgan.report_nll")
     each = [
         checks.sequence(f"calls[{k}]", call, "arguments")
         for k, call in enumerate(checks.sequence("calls", calls, "tuples of arguments"))
     ]
-    with warnings.catch_warnings():
+    with _named(), warnings.catch_warnings():
+        jobs = checks.positive_int("jobs", _at_a_time() if jobs is None else jobs)
         # The solver keeps memory between solves; joblib takes it for a leak, and replaces a
         # worker between two calls. None is lost.
         warnings.filterwarnings("ignore", "A worker stopped", UserWarning)
@@ -116,27 +122,51 @@ def side_by_side(
 
 
 def _at_a_time() -> int:
-    engine, _ = get_active_backend()
-    if not isinstance(engine, LokyBackend | SequentialBackend):
+    if (engine := _engine()) is not None:
         return engine.effective_n_jobs(-1)
     return 1 if torch.cuda.is_available() else torch.get_num_threads()
+
+
+def _engine() -> Any:
+    """What joblib was told to use, if anything but this machine's processes."""
+    engine, _ = get_active_backend()
+    return None if isinstance(engine, LokyBackend | SequentialBackend) else engine
+
+
+def _named() -> AbstractContextManager[None]:
+    """The cluster that the environment names, unless the caller has chosen an engine."""
+    return cluster("" if _engine() is not None else os.environ.get(CLUSTER, ""))
 
 
 @contextmanager
 def cluster(address: str = "") -> Iterator[None]:
     """Within it sweeps run on the dask cluster whose scheduler has this address.
 
-    If it is empty, on this machine. The cluster's workers need this package, and see files under
-    the same paths.
+    If it is empty, on this machine. The cluster's workers need this package, in this version, and
+    see files under the same paths. Raises OSError where no scheduler answers, or has no workers,
+    ImportError without ``pip install privgan[cluster]``.
     """
     checks.instance("address", address, str)
     if not address:
         yield
         return
-    from distributed import Client  # only where there is a cluster
-
-    with Client(address), parallel_config("dask"):
+    with _client(address) as client, parallel_config("dask"):
+        if not client.ncores():
+            raise OSError(f"the cluster at {address} has no workers; start some first")
         yield
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client  # only where there is a cluster
+    except ImportError as error:
+        raise ImportError("a cluster needs dask: pip install privgan[cluster]") from error
+    try:
+        return Client(address, timeout=PATIENCE)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"no dask scheduler answers at {address}; start one there, or name no cluster"
+        ) from error
 
 
 def _alone(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -38,7 +38,8 @@ def compare(
     n: how many people report; all of the training rows by default.
     """
     people = raw.train if n is None else raw.train.iloc[:n]
-    calls = [(raw, people, e, s, steps, checkpoint_dir) for e in epsilons for s in seeds]
+    folder = str(Path(checkpoint_dir).absolute()) if checkpoint_dir else ""
+    calls = [(raw, people, e, s, steps, folder) for e in epsilons for s in seeds]
     truth, test = (raw.table.codes(raw.table.records(frame)) for frame in (raw.train, raw.test))
     other = np.random.default_rng(0).permutation(len(test))[: len(test) // 2]
     rest = np.setdiff1d(np.arange(len(test)), other)

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -95,15 +96,8 @@ class Reports:
     @property
     def metadata(self) -> dict[str, Any]:
         """Everything but the values, in plain types."""
-        return {
-            "format": FORMAT,
-            "version": self.version,
-            "simulation": self.simulation,
-            "mechanism": to_plain(self.mechanism),
-            "epsilon": self.epsilon,
-            "delta": self.delta,
-            "times": self.times,
-        }
+        said = (self.simulation, self.epsilon, self.delta, self.times, self.version)
+        return metadata(self.mechanism, *said)
 
     def describe(self) -> str:
         """What these are, in words."""
@@ -126,21 +120,9 @@ class Reports:
 
         Raises OSError naming the path.
         """
-        rows, text = self.rows, np.array(json.dumps(self.metadata))
-        dtype = torch.empty(0, dtype=rows.dtype).numpy().dtype
-
-        def write(file: BinaryIO) -> None:
-            with zipfile.ZipFile(file, "w") as archive:
-                with archive.open("values.npy", "w", force_zip64=True) as member:
-                    descr = np.lib.format.dtype_to_descr(dtype)
-                    header = {"descr": descr, "fortran_order": False, "shape": rows.shape}
-                    np.lib.format.write_array_header_1_0(member, header)
-                    for _, part in rows.parts():
-                        member.write(content(part.cpu().contiguous()))
-                with archive.open("metadata.npy", "w") as member:
-                    np.lib.format.write_array(member, text)
-
-        write_atomically(checks.as_path("path", path), write, "reports")
+        place, rows = checks.as_path("path", path), self.rows
+        parts = (part for _, part in rows.parts())
+        write(place, rows.shape, rows.dtype, parts, lambda: self.metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "Reports":
@@ -180,6 +162,52 @@ class Reports:
             )
 
 
+def metadata(
+    mechanism: Mechanism,
+    simulation: bool,
+    epsilon: float | None,
+    delta: float,
+    times: int,
+    version: str = __version__,
+) -> dict[str, Any]:
+    """What `Reports` say beside their values, in plain types."""
+    return {
+        "format": FORMAT,
+        "version": version,
+        "simulation": simulation,
+        "mechanism": to_plain(mechanism),
+        "epsilon": epsilon,
+        "delta": delta,
+        "times": times,
+    }
+
+
+def write(
+    path: Path,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    parts: Iterable[Tensor],
+    said: Callable[[], dict[str, Any]],
+) -> None:
+    """The file of `Reports.save`, of values (n, d) that come in ``parts`` (k, d).
+
+    said: their metadata, which is asked for when all of them have come.
+    """
+    descr = np.lib.format.dtype_to_descr(torch.empty(0, dtype=dtype).numpy().dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+
+    def archived(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            with archive.open("values.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for part in parts:
+                    member.write(content(part.cpu().contiguous()))
+            with archive.open("metadata.npy", "w") as member:
+                np.lib.format.write_array(member, np.array(json.dumps(said())))
+
+    write_atomically(path, archived, "reports")
+
+
 KEYS = {"format", "version", "simulation", "mechanism", "epsilon", "delta", "times"}
 MEMBERS = ["metadata.npy", "values.npy"]
 READ = 2**28  # bytes of values that are read; more are mapped
@@ -215,7 +243,7 @@ def _mapped(path: Path, archive: zipfile.ZipFile) -> np.ndarray:
     with archive.open(info) as member:
         shape, fortran, dtype = _header(member, info.file_size)
         start = member.tell()
-        while member.read(2**24):  # to the end, where the archive's own checksum is held against it
+        while member.read(2**20):  # to the end, where the archive's own checksum is held against it
             pass
     with open(path, "rb") as file:
         file.seek(info.header_offset + 26)

@@ -14,7 +14,7 @@ Bits need no grid: a float64 chance is a fraction, and is met exactly.
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -40,7 +40,7 @@ from privgan.mechanisms import (
     Window,
 )
 from privgan.mechanisms.budget import gaussian_epsilon
-from privgan.reports.collection import Reports
+from privgan.reports.collection import Reports, metadata, write
 from privgan.reports.rows import Rows, as_rows
 from privgan.streams import stream
 from privgan.surroundings import usual
@@ -113,10 +113,13 @@ def release(
     delta: float = 0.0,
     clip: bool = False,
     times: int = 1,
+    path: str | Path | None = None,
 ) -> Reports:
     """Reports of every record of ``x`` (n, d), fit to leave the person it is about.
 
     Records may lie in a file or a folder, as for `fit`; they are read and released some at a time.
+    path: a file for the reports, as of `Reports.save`; they go there as they are drawn, and come
+    back as `Reports.load` reads them, so that memory never holds all. Whole or not at all.
 
     There is no seed: the noise cannot be repeated, by anybody. ``delta`` is for mechanisms with
     Gaussian noise. Records outside the mechanism's public bounds are an error unless ``clip`` asks
@@ -127,7 +130,7 @@ def release(
     Numbers and randomized response need ``pip install privgan[release]``: ImportError without.
     Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
-    have no exact sampler.
+    have no exact sampler; OSError naming a path that cannot be written.
 
     >>> mech = pg.UnaryEncoding.calibrate(epsilon=2.0, k=3)
     >>> reports = pg.release(torch.eye(3), mech)
@@ -137,16 +140,33 @@ def release(
     checks.instance("mechanism", mechanism, Mechanism)
     delta = checks.fraction("delta", delta)
     times = checks.positive_int("times", times)
-    rows, values, start = as_rows("x", x), torch.empty(0), 0
-    for _ in range(times):
-        for first, part in rows.parts():
-            found, spent = _release(mechanism, _admitted(mechanism, part, first, clip))
-            if not start:
-                values = found.new_empty((times * len(rows), found.shape[1]))
-            values[start : start + len(found)] = found
-            start += len(found)
-    epsilon = (times * spent).epsilon(delta)
-    return Reports(values, mechanism, simulation=False, epsilon=epsilon, delta=delta, times=times)
+    place = None if path is None else checks.as_path("path", path)
+    rows = as_rows("x", x)
+    shape = times * len(rows), mechanism.report_dim(rows.shape[1])
+    costs: list[float] = []  # of all reports of a record, which is that of the first as of any
+
+    def parts() -> Iterator[Tensor]:
+        for _ in range(times):
+            for first, part in rows.parts():
+                found, spent = _release(mechanism, _admitted(mechanism, part, first, clip))
+                if not costs:
+                    costs.append((times * spent).epsilon(delta))
+                yield found
+
+    if place is not None:
+        write(
+            place,
+            shape,
+            torch.float64,
+            parts(),
+            lambda: metadata(mechanism, False, costs[0], delta, times),
+        )
+        return Reports.load(place)
+    values, start = torch.empty(shape, dtype=torch.float64), 0
+    for found in parts():
+        values[start : start + len(found)] = found
+        start += len(found)
+    return Reports(values, mechanism, False, costs[0], delta, times=times)
 
 
 def _admitted(mechanism: Mechanism, part: Tensor, first: int, clip: bool) -> Tensor:

@@ -10,6 +10,8 @@ which each iteration gathers, m + 1 numbers from everybody. From there on all ha
 and do the same: the acceleration, its guards and the stopping rule are repeated, not divided.
 """
 
+import math
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -22,7 +24,7 @@ from privgan.sinkhorn._iteration import Solution, iterate
 from privgan.sinkhorn._problem import Problem, Side
 from privgan.sinkhorn._search import search
 from privgan.sinkhorn.costs import Cost
-from privgan.sinkhorn.result import Envelope, SinkhornResult
+from privgan.sinkhorn.result import Coupling, Envelope, SinkhornResult, divergence
 from privgan.sinkhorn.weights import uniform
 from privgan.surroundings import full_precision
 
@@ -71,6 +73,27 @@ class Shared:
         return Shared(self.steps.at(times), self.share, self.across)
 
 
+@dataclass(frozen=True)
+class SharedResult(SinkhornResult):
+    """What a process holds of a solved problem: f of its own points, and its rows of the plan.
+
+    rows: they, as of a problem of their own, where there is a stored matrix. share: of the mass.
+    """
+
+    rows: Coupling | None = field(repr=False, default=None)
+    share: float = 1.0
+    across: Across | None = field(repr=False, default=None)
+
+    def information(self) -> float:
+        """KL(P || a b^T) of the whole plan, nats, which all processes ask for, or none."""
+        if self.rows is None or self.across is None:
+            return math.nan
+        plan = self.share * self.rows.plan(torch.float64)
+        columns = self.across.gathered(plan.sum(0)).sum(0)
+        parts = self.across.gathered(divergence(plan, columns)[None])
+        return max(0.0, parts.sum().item())
+
+
 def most(across: Across, like: Tensor, *numbers: float) -> list[float]:
     """The largest of everybody's of each number."""
     return across.gathered(like.new_tensor(numbers, dtype=torch.float64)).amax(0).tolist()
@@ -94,7 +117,7 @@ def solve_across(
     y (m, d): all of the other side, the same for everybody, weighted uniformly. a (n,): the weights
     of the points here, which sum to 1 over the processes; uniform over all points when omitted. The
     value is that of all points; its gradient in ``x`` and ``a`` is for those here, f is theirs, and
-    there is no plan.
+    there is no plan. Its information is that of all, and all must ask for it.
     """
     x, y = checks.as_pair("x", x, "y", y)
     n, m = len(x), len(y)
@@ -121,4 +144,8 @@ def solve_across(
     gradients, inputs = ((grad_x,), (x,)) if a is None else ((grad_x, f.to(a.dtype)), (x, a))
     value = Envelope.apply(value, gradients, *inputs)
     certificate = errors.max().item(), int(solution.n_iter)
-    return SinkhornResult(value, f.to(x.dtype), g.to(x.dtype), certificate, tol)
+    potentials = f.to(x.dtype), g.to(x.dtype)
+    rows = Coupling(problem.copied(), solution.psi, x.dtype) if prepared.stored else None
+    return SharedResult(
+        value, *potentials, certificate, tol, rows=rows, share=share.item(), across=across
+    )

@@ -88,12 +88,20 @@ class SinkhornResult:
         if self._coupling is None:
             return math.nan
         plan = self._coupling.plan(torch.float64)
-        product = (plan.sum(1)[:, None] * plan.sum(0)).clamp_min(1e-300)
-        ratio = plan / product  # r log r - r + 1 >= 0: no sum of it cancels
-        return max(0.0, (torch.xlogy(ratio, ratio).sub_(ratio).add_(1.0) * product).sum().item())
+        return max(0.0, divergence(plan, plan.sum(0)).item())
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"value": self.value.detach()}
+
+
+def divergence(plan: Tensor, columns: Tensor) -> Tensor:
+    """What rows (k, m) of a plan add to its KL from the product of its marginals.
+
+    columns: sums of the whole plan's, (m,).
+    """
+    product = (plan.sum(1)[:, None] * columns).clamp_min(1e-300)
+    ratio = plan / product  # r log r - r + 1 >= 0: no sum of it cancels
+    return (torch.xlogy(ratio, ratio).sub_(ratio).add_(1.0) * product).sum()
 
 
 class Envelope(torch.autograd.Function):

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from privgan.files import check_writable, write_atomically
-from privgan.tables.files import read_frame, read_reports, write_frame, write_reports
+from privgan.reports import Reports
+from privgan.tables.files import read_frames, read_reports, write_frame, write_reports
 from privgan.tables.judging import quality
 from privgan.tables.table import Table
 from privgan.tables.training import STEPS, train
@@ -48,11 +49,20 @@ def _parser() -> argparse.ArgumentParser:
 def _release(options: argparse.Namespace) -> None:
     table = Table.read(options.schema)
     check_writable(Path(options.reports), "reports")
-    frame = read_frame(options.raw, table)
-    reports = table.release(frame, epsilon=options.epsilon, choose=options.choose)
-    write_reports(options.reports, table, reports)
-    print(table.describe(options.epsilon, len(reports), choose=options.choose))
-    print(f"{len(reports)} reports are in {options.reports}.")
+    n = write_reports(options.reports, table, _released(table, options))
+    print(table.describe(options.epsilon, n, choose=options.choose))
+    print(f"{n} reports are in {options.reports}.")
+
+
+def _released(table: Table, options: argparse.Namespace) -> Iterator[Reports]:
+    """Reports of the raw table's rows, some at a time."""
+    for first, frame in read_frames(options.raw, table):
+        try:
+            reports = table.release(frame, epsilon=options.epsilon, choose=options.choose)
+        except ValueError as error:
+            counted = f"; rows are counted from {first}" if first else ""
+            raise ValueError(f"{error}{counted}") from None
+        yield reports
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -2,8 +2,11 @@
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -19,6 +22,7 @@ from privgan.tables.table import Table
 from privgan.tables.training import check_fits
 
 KEY = b"privgan"  # of the metadata in a Parquet file
+PIECE = 2**20  # cells of the records that are read at a time
 
 
 def read_frame(path: str | Path, table: Table) -> Any:
@@ -30,17 +34,41 @@ def read_frame(path: str | Path, table: Table) -> Any:
 
     checks.instance("table", table, Table)
     place = checks.as_path("path", path)
-    texts = {
-        c.name: str
-        for c in table.columns
-        if isinstance(c, Category) and isinstance(c.alphabet[0], str)
-    }
     with reading(place, f"{place} cannot be read as a table"):
         if place.suffix.lower() == ".parquet":
             return pd.read_parquet(place)
-        return pd.read_csv(
-            place, dtype=texts, skipinitialspace=True, keep_default_na=False, na_values=[""]
-        )
+        return pd.read_csv(place, **_as_csv(table))
+
+
+def read_frames(path: str | Path, table: Table) -> Iterator[tuple[int, Any]]:
+    """`read_frame` some rows at a time, each time with the first one's number; no rows at once.
+
+    A CSV's columns get their types from the rows at hand; the schema makes the same of all.
+    """
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    checks.instance("table", table, Table)
+    place, first = checks.as_path("path", path), 0
+    size = max(1, PIECE // table.slices[-1].stop)
+    with reading(place, f"{place} cannot be read as a table"), ExitStack() as opened:
+        frames: Any
+        if place.suffix.lower() == ".parquet":
+            file = opened.enter_context(pq.ParquetFile(place))
+            pieces = file.iter_batches(size) if file.metadata.num_rows else [file.read()]
+            frames = (piece.to_pandas() for piece in pieces)
+        else:
+            frames = opened.enter_context(pd.read_csv(place, chunksize=size, **_as_csv(table)))
+        for frame in frames:
+            yield first, frame
+            first += len(frame)
+
+
+def _as_csv(table: Table) -> dict[str, Any]:
+    columns = (column for column in table.columns if isinstance(column, Category))
+    texts = {column.name: str for column in columns if isinstance(column.alphabet[0], str)}
+    empty: dict[str, Any] = {"keep_default_na": False, "na_values": [""]}
+    return {"dtype": texts, "skipinitialspace": True} | empty
 
 
 def write_frame(path: str | Path, frame: Any) -> None:
@@ -57,20 +85,39 @@ def write_frame(path: str | Path, frame: Any) -> None:
         write_atomically(place, frame.to_csv(index=False), "table")
 
 
-def write_reports(path: str | Path, table: Table, reports: Reports) -> None:
-    """Reports of a table as one Parquet file, with the schema and the mechanism beside them."""
+def write_reports(path: str | Path, table: Table, reports: Reports | Iterator[Reports]) -> int:
+    """Reports of a table as one Parquet file, with the schema and the mechanism beside them.
+
+    reports: or an iterator of parts of one release, each asked for when those before it are
+    written, so that memory need not hold all. Returns how many reports there are. Raises OSError,
+    or ValueError for reports of another table, or parts that differ in more than their values.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     checks.instance("table", table, Table)
-    checks.instance("reports", reports, Reports)
-    check_fits(table, reports.mechanism)
-    bits = reports.rows.tensor().cpu().numpy().astype(np.uint8)
-    columns = pa.table({f"{j}": bits[:, j] for j in range(bits.shape[1])})
-    said = json.dumps({"table": table.plain(), "reports": reports.metadata})
-    buffer = io.BytesIO()
-    pq.write_table(columns.replace_schema_metadata({KEY: said}), buffer, compression="zstd")
-    write_atomically(checks.as_path("path", path), buffer.getvalue(), "reports")
+    parts = reports if isinstance(reports, Iterator) else iter([reports])
+    first = next(parts)
+    checks.instance("reports", first, Reports)
+    check_fits(table, first.mechanism)
+    said = {KEY: json.dumps({"table": table.plain(), "reports": first.metadata})}
+    names = [f"{j}" for j in range(first.rows.shape[1])]
+    schema = pa.schema([(name, pa.uint8()) for name in names], metadata=said)
+    written = 0
+
+    def pieces(file: BinaryIO) -> None:
+        nonlocal written
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for part in chain([first], parts):
+                if part.metadata != first.metadata:
+                    raise ValueError("reports are parts of several releases; write each by itself")
+                for _, rows in part.rows.parts():
+                    bits = rows.cpu().numpy().astype(np.uint8)
+                    writer.write_batch(pa.record_batch([*bits.T], schema=schema))
+                    written += len(bits)
+
+    write_atomically(checks.as_path("path", path), pieces, "reports")
+    return written
 
 
 def read_reports(path: str | Path) -> tuple[Table, Reports]:

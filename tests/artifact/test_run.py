@@ -255,7 +255,17 @@ def make(*arguments, **environment):
 
 def test_make_help_names_every_command():
     text = make("help").stdout
-    for command in ("figures", "test", "lab", "env", "templates", "clean", "SCALE=smoke", "-j2"):
+    for command in (
+        "figures",
+        "test",
+        "lab",
+        "env",
+        "templates",
+        "clean",
+        "SCALE=smoke",
+        "-j2",
+        "CLUSTER=",
+    ):
         assert command in text
 
 
@@ -264,6 +274,13 @@ def test_make_shares_the_cores_among_jobs():
     for flags, jobs in (((), 1), (("-j2",), 2)):
         plan = make("-n", "-B", "SCALE=smoke", *flags, "figures/01_quickstart.ipynb").stdout
         assert f"OMP_NUM_THREADS={max(1, cores // jobs)} " in plan
+
+
+def test_make_hands_a_cluster_on_where_there_is_one():
+    asked = ("-n", "-B", "SCALE=smoke", "figures/01_quickstart.ipynb")
+    plan = make(*asked, "CLUSTER=tcp://host:8786").stdout
+    assert '--cluster "tcp://host:8786"' in plan
+    assert "--cluster" not in make(*asked).stdout
 
 
 def test_kernels_get_an_absolute_data_folder(project, monkeypatch):

@@ -1,5 +1,7 @@
 """Two processes find what one finds on all of a batch."""
 
+import math
+
 import pytest
 import torch
 from processes import together
@@ -9,6 +11,7 @@ import privgan as pg
 from privgan.sinkhorn import solve_across, solve_samples
 from privgan.streams import stream
 from privgan.training import losses
+from privgan.training.blocks import matched
 from privgan.training.ranks import several
 
 PRODUCT = pg.Product(
@@ -33,7 +36,9 @@ def problems():
     records = torch.cat([numbers(40, 2, "r"), numbers(40, 3, "c").softmax(1)], 1)
     one_hot = torch.eye(3)[torch.arange(80) % 3]
     reports = PRODUCT.privatize(torch.cat([numbers(80, 2, "raw"), one_hot], 1), seed=0)
+    levels = pg.mechanisms.Blocks(pg.Gaussian(0.5), pg.Laplace(0.6), pg.Gaussian(1.2), dim=2)
     return {
+        "several mechanisms": (x, levels.privatize(y, seed=0), matched(levels)),
         "gaussian": (x, y, gauss),
         "laplace": (x, y, laplace),
         "wide": (numbers(50, 20, "x"), numbers(70, 20, "y"), wide),
@@ -57,7 +62,8 @@ def found(name, weighted):
         a = (a / a.sum())[own].requires_grad_()
     solved = loss.across(ranks, made, y, a) if ranks else loss.between(made, y, a)
     solved.value.backward()
-    return solved.value.detach(), x.grad, None if a is None else a.grad, solved.error, solved.n_iter
+    about = solved.error, solved.n_iter, solved.information()
+    return solved.value.detach(), x.grad, None if a is None else a.grad, *about
 
 
 def solutions():
@@ -66,7 +72,7 @@ def solutions():
 
 def test_values_and_gradients_are_those_of_one_process(both):
     first, second = (part["solutions"] for part in both)
-    for (name, weighted), (value, gradient, pull, error, n_iter) in solutions().items():
+    for (name, weighted), (value, gradient, pull, error, n_iter, nats) in solutions().items():
         one, two = first[name, weighted], second[name, weighted]
         assert one[0] == two[0], name
         assert one[0] == pytest.approx(value.item(), rel=1e-5, abs=1e-6), name
@@ -74,6 +80,8 @@ def test_values_and_gradients_are_those_of_one_process(both):
         assert torch.allclose(joined, gradient, atol=1e-5 * gradient.abs().max()), name
         assert (one[3], one[4]) == (two[3], two[4])
         assert one[3] == pytest.approx(error, rel=0.1, abs=1e-4)
+        assert one[5] == pytest.approx(nats, rel=1e-5, abs=1e-6, nan_ok=True), name
+        assert one[5] == two[5] or math.isnan(nats)
         assert one[4] == n_iter or name == "far apart", name
         if weighted:
             pulls = torch.cat([one[2], two[2]])
@@ -81,26 +89,30 @@ def test_values_and_gradients_are_those_of_one_process(both):
             assert gap.abs().max() < 2e-5 * pull.abs().max(), name
 
 
-def streamed(n):
-    x, y, loss = (
-        numbers(n, 2, "x"),
-        numbers(2 * n, 2, "y"),
-        pg.EntropicLoss.matched(pg.Gaussian(0.5)),
-    )
-    ranks, settings = several(), {"tol": 1e-4, "backend": "streaming"}
-    own = ranks.share(n) if ranks else slice(None)
-    x = x[own].requires_grad_()
-    if ranks:
-        solved = solve_across(x, y, loss.cost, loss.reg, across=ranks, **settings)
-    else:
-        solved = solve_samples(x, y, loss.cost, loss.reg, **settings)
-    solved.value.backward()
-    return solved.value.detach(), x.grad, solved.error
+def streamed():
+    """Of each cost, what is found without a stored matrix: of the part that is here."""
+    kept = problems()
+    x, y = numbers(401, 2, "x"), numbers(802, 2, "y")
+    cases = {"L2": (x, y, kept["gaussian"][2]), "L1": (x, y, kept["laplace"][2])}
+    cases["product"] = kept["product"]
+    ranks, settings, solutions = several(), {"tol": 1e-4, "backend": "streaming"}, {}
+    for name, (x, y, loss) in cases.items():
+        own = ranks.share(len(x)) if ranks else slice(None)
+        x = x[own].requires_grad_()
+        made = loss.forward(x)
+        if ranks:
+            solved = solve_across(made, y, loss.cost, loss.reg, across=ranks, **settings)
+        else:
+            solved = solve_samples(made, y, loss.cost, loss.reg, **settings)
+        solved.value.backward()
+        solutions[name] = solved.value.detach(), x.grad, solved.error
+    return solutions
 
 
-def test_so_they_are_without_a_stored_matrix(both):
-    one, two = (part["streamed"] for part in both)
-    value, gradient, _ = streamed(401)
+@pytest.mark.parametrize("name", ["L2", "L1", "product"])
+def test_so_they_are_without_a_stored_matrix(both, name):
+    one, two = (part["streamed"][name] for part in both)
+    value, gradient, _ = streamed()[name]
     assert one[0] == two[0]
     assert one[0] == pytest.approx(value.item(), rel=1e-5)
     joined = torch.cat([one[1], two[1]])
@@ -125,7 +137,8 @@ def trained(kind, checkpoint=None, steps=12):
         reports, loss = parts, None
     settings = {"steps": steps, "batch_size": 65, "checkpoint": checkpoint}
     history = fit(generator, reports, loss, **settings)
-    return history.loss, history.nll, generator.state_dict(), generator.sample(50, seed=0)
+    told = [nats for _, nats in history.information]
+    return history.loss, history.nll, generator.state_dict(), generator.sample(50, seed=0), told
 
 
 def all_kinds():
@@ -138,12 +151,18 @@ def test_trainings_go_the_same_way(both):
     for kind in KINDS:
         one, two, expected = first[kind], second[kind], alone[kind]
         assert one[:2] == two[:2], kind
+        assert one[4] == two[4], kind
+        assert len(one[4]) == (0 if kind in ("likelihood", "blocks") else len(one[1])), kind
         assert all(torch.equal(value, two[2][key]) for key, value in one[2].items()), kind
         if kind == "network":  # draws of its own for every process
             assert one[0] == pytest.approx(expected[0], rel=0.5)
             continue
-        assert one[0] == pytest.approx(expected[0], rel=2e-4, abs=1e-5), kind
-        assert torch.allclose(one[3], expected[3], atol=5e-3), kind
+        assert one[0] == pytest.approx(expected[0], rel=1e-5, abs=1e-6), kind
+        assert one[4] == pytest.approx(expected[4], rel=1e-5), kind
+        # A bias before batch norm changes nothing, so that its gradient is rounding, of which Adam
+        # makes steps of full size; the mean that the norm keeps follows a little behind.
+        gap = 5e-3 if kind == "norm" else 1e-5
+        assert torch.allclose(one[3], expected[3], atol=gap), kind
 
 
 def taken_up(path):
@@ -192,7 +211,7 @@ def test_a_loss_of_ones_own_is_refused(both):
 def everything(path):
     return {
         "solutions": solutions(),
-        "streamed": streamed(401),
+        "streamed": streamed(),
         "trained": all_kinds(),
         "taken up": taken_up(path),
         "other reports": other_reports(),
