@@ -60,6 +60,7 @@ def fit(
     average: float = 0.0,
     keep_best: bool = False,
     snapshots: Sequence[int] = (),
+    start: str = "spread",
     mechanism: Mechanism | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
@@ -134,6 +135,7 @@ def fit(
         average=average,
         keep_best=keep_best,
         snapshots=snapshots,
+        start=start,
     )
     ranks, show = several(), checks.flag("progress", progress)
     where = own_device() if ranks and device == "auto" else _device(device)
