@@ -104,8 +104,8 @@ def start_of(generator: Generator, rows: Rows, mechanism: Mechanism | None, seed
     spread = covariance if classes else covariance + (away.T * shares) @ away
     values, vectors = torch.linalg.eigh(spread)
     factor = (vectors * values.clamp_min(0.0).sqrt()).flip(1)[:, : generator.latent_dim - classes]
-    rows = debiased.records(torch.cat([middle[None], middle + factor.T]))
-    offset, columns = rows[0], (rows[1:] - rows[0]).T  # (d,), (d, latents)
+    made = debiased.records(torch.cat([middle[None], middle + factor.T]))
+    offset, columns = made[0], (made[1:] - made[0]).T  # (d,), (d, latents)
     matrix = columns.new_zeros(len(offset) + k, generator.latent_dim)
     matrix[: len(offset), : columns.shape[1]] = columns
     logits = offset.new_zeros(k)
