@@ -92,15 +92,16 @@ def fit(
     mean's memory is shorter at first: after n steps its decay is at most n / (n + 10).
     keep_best: return the weights with the least held-out NLL among those checked, and not the
     last. snapshots: numbers of steps after which to keep some generated records, of the same
-    latents each time, in ``History.snapshots``; a film of the training. start: where the generator begins,
-    "spread" with its own weights, in the units of the reports, or "moments" at the best linear
-    generator: normal records with the mean and the covariance behind the reports that are trained
-    on, and with a class as `closed_form` takes it those of every class, one covariance for all. All
-    weights are overwritten, and the shares of a `Labelled` generator's classes if they are uniform;
-    layers that hold no linear map of latents (images, bounds, fewer than two units a latent) are
-    brought near it by least squares. Derivation: `privgan.training.starting`. device: "auto" takes a CUDA
-    device when there is one, and warns of a GPU that PyTorch cannot use. progress: a bar, on a
-    terminal only.
+    latents each time, in ``History.snapshots``; a film of the training.
+    start: where the generator begins: "spread" with its own weights, in the units of the reports;
+    "moments" at the best linear generator, of normal records with the mean and the covariance
+    behind the reports that are trained on, and with a class (the last columns, as in `closed_form`)
+    the mean of each and one covariance for all. All weights are overwritten, and the shares of a
+    `Labelled` generator's classes if they are uniform. Layers that hold no linear map of latents
+    (images, bounds, fewer than two units a latent) are brought near it by least squares. It is
+    derived in `privgan.training.starting`.
+    device: "auto" takes a CUDA device when there is one, and warns of a GPU that PyTorch cannot
+    use. progress: a bar, on a terminal only.
 
     Under torchrun all processes train the one generator together, as one of them would alone, and
     all come back with it; the first one writes the checkpoint, which any number of processes may
