@@ -133,7 +133,8 @@ class MLP(Generator):
         With S = (I; -I), relu(S z) holds both halves of z, and S' relu(S z) = z. So the first layer
         is S, those within are S S' and the last is ``matrix`` S', there; other units keep their
         weights, and the last layer has none for them yet. Batch normalisation leaves standard
-        normal latents as they are. False where a layer has too few units, or outputs have bounds.
+        normal latents as they are; a basis makes the nearest that it spans. False where a layer has
+        too few units, or outputs have bounds.
         """
         carried = 2 * self.latent_dim
         if isinstance(self.output, Bounded) or carried > min(self.hidden, default=carried):

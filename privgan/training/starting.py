@@ -58,20 +58,20 @@ class Start:
 
     def _approach(self, generator: Generator, seed: int) -> None:
         """Least squares between reports of the map's records and of the generator's, by Adam."""
-        like = next(generator.parameters())
-        offset, matrix, spread = (t.to(like) for t in (self.offset, self.matrix, self.spread))
+        device = next(generator.parameters()).device
         optimizer = torch.optim.Adam(generator.parameters(), lr=RATE)
-        with in_mode(generator, training=True), ambient(seed, "start", 0, like.device):
+        with in_mode(generator, training=True), ambient(seed, "start", 0, device):
             for step in range(STEPS):
                 for group in optimizer.param_groups:
                     group["lr"] = RATE * (1.0 - step / STEPS)
                 z = generator.latent(LATENTS, stream(seed, "start", step), even=True)
-                x = offset + z @ matrix.T
+                made = generator(z)
+                x = self.offset.to(made) + z.to(made) @ self.matrix.to(made).T
                 numbers, logits = x.split([x.shape[1] - self.told, self.told], 1)
                 wanted = torch.cat([numbers, logits.softmax(1)], 1)
-                apart = self.mechanism.forward(generator(z)) - self.mechanism.forward(wanted)
+                apart = self.mechanism.forward(made) - self.mechanism.forward(wanted)
                 optimizer.zero_grad(set_to_none=True)
-                (apart / spread).square().mean().backward()
+                (apart / self.spread.to(made)).square().mean().backward()
                 optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -142,6 +142,16 @@ def test_layers_that_hold_no_linear_map_come_near_it(make):
         assert (own[1] - own[0]).norm() < 0.5 * (own[2] - own[0]).norm()
 
 
+def test_least_squares_do_not_depend_on_units():
+    moved = []
+    for centre, unit in ((0.0, 1.0), (1.7e9, 3600.0)):
+        mech = pg.Gaussian(0.3 * unit)
+        reports = mech.privatize(centre + unit * RAW[:1000, :3].double(), seed=1)
+        narrow = begun(pg.MLP(3, 3, hidden=(5,)), reports, mech)
+        moved.append((narrow.sample(500, seed=0).double() - centre) / unit)
+    assert torch.allclose(moved[0], moved[1], atol=0.05)
+
+
 def test_from_there_a_ring_is_learned_in_half_the_steps():
     reports = MECH.privatize(data.circle(4000, seed=0), seed=1)
     fresh, apart = data.circle(800, seed=2), {}
