@@ -87,6 +87,15 @@ class Generator(nn.Module):
         that has already been trained: see `Units`.
         """
 
+    def hold(self, offset: Tensor, matrix: Tensor) -> bool:
+        """Become ``offset + matrix @ z`` (out_dim,), (out_dim, latent_dim), and say whether it did.
+
+        In the units of records; in a category's columns, of logarithms of probabilities. What
+        weights there were is lost. Nothing happens here, nor where layers cannot hold a linear map
+        exactly: `fit` then brings them near it.
+        """
+        return False
+
     def log_prior(self) -> Tensor:
         """Log-probabilities of the classes, (classes,)."""
         return torch.zeros(self.classes)
@@ -189,6 +198,11 @@ class Units(nn.Module):
         if not self.centre.any() and (self.spread == 1).all():
             self.centre = centre.to(self.centre.device, copy=True)
             self.spread = spread.to(self.spread.device, copy=True)
+
+    def undone(self, offset: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """The linear map that comes out as ``offset + matrix @ z``."""
+        offset, matrix = offset.to(self.centre), matrix.to(self.centre)
+        return (offset - self.centre) / self.spread, matrix / self.spread[:, None]
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("centre", "spread"):  # in the precision they come in: torch would round them

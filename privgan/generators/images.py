@@ -137,6 +137,10 @@ class Labelled(Generator):
     def settle(self, centre: Tensor, spread: Tensor) -> None:
         self.decoder.settle(centre[: -self.k], spread[: -self.k])
 
+    def hold(self, offset: Tensor, matrix: Tensor) -> bool:
+        """The decoder's columns alone: the class is what the latents say."""
+        return self.decoder.hold(offset[: -self.k], matrix[: -self.k])
+
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return torch.cat([self.decoder.draw(x[:, : -self.k], generator), x[:, -self.k :]], 1)
 

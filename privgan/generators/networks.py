@@ -46,6 +46,13 @@ class Linear(Generator):
     def settle(self, centre: Tensor, spread: Tensor) -> None:
         self.units.settle(centre, spread)
 
+    @torch.no_grad()
+    def hold(self, offset: Tensor, matrix: Tensor) -> bool:
+        bias, weight = self.units.undone(offset, matrix)
+        self.net.bias.copy_(bias)
+        self.net.weight.copy_(weight)
+        return True
+
 
 class MLP(Generator):
     """A fully connected generator with ReLU layers.
@@ -121,6 +128,39 @@ class MLP(Generator):
 
     def settle(self, centre: Tensor, spread: Tensor) -> None:
         self.output.settle(centre, spread)
+
+    @torch.no_grad()
+    def hold(self, offset: Tensor, matrix: Tensor) -> bool:
+        r"""Two units a latent carry it through every layer, and the last one maps it.
+
+        With S = (I; -I), relu(S z) holds both halves of z, and S' relu(S z) = z. So the first layer
+        is S, those within are S S' and the last is ``matrix`` S', there; other units keep their
+        weights, and the last layer has none for them yet. Batch normalisation leaves standard
+        normal latents as they are; a basis makes the nearest that it spans. False where a layer has
+        too few units, or outputs have bounds.
+        """
+        carried = 2 * self.latent_dim
+        if isinstance(self.output, Bounded) or carried > min(self.hidden, default=carried):
+            return False
+        bias, weight = self.output.undone(offset, matrix)
+        if self.basis is not None:
+            back = torch.linalg.pinv(self.basis.to(weight))
+            bias, weight = back.T @ bias, back.T @ weight
+        layers = [part for part in self.net if isinstance(part, nn.Linear)]
+        z = torch.eye(self.latent_dim).to(weight)
+        signs, seen = torch.cat([z, -z]), z
+        for layer in layers[:-1]:
+            layer.bias[:carried] = 0.0
+            layer.weight[:carried] = 0.0
+            layer.weight[:carried, : seen.shape[1]] = signs @ seen
+            seen = signs.T
+        layers[-1].bias.copy_(bias)
+        layers[-1].weight.zero_()
+        layers[-1].weight[:, : seen.shape[1]] = weight @ seen
+        for part in self.net:
+            if isinstance(part, nn.BatchNorm1d):
+                part.reset_parameters()
+        return True
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return _replaced(x, [(s, _one_of(x[:, s], generator)) for s in self.categories])

@@ -11,6 +11,7 @@ rewards what a normal law gets wrong about a class that is not normal.
 """
 
 import math
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -21,7 +22,7 @@ from privgan import checks
 from privgan.generators import Generator, Labelled, Linear
 from privgan.generators.latents import NormalMixture, log_components
 from privgan.mechanisms import Mechanism
-from privgan.mechanisms.moments import Moments, Noise, Part, noise_of, parts
+from privgan.mechanisms.moments import Moments, Noise, noise_of, parts
 from privgan.reports import Reports
 from privgan.reports.collection import values_of
 from privgan.streams import stream
@@ -111,6 +112,13 @@ class Debiased:
     @usual(grad=False)
     def generator(self, *, own: float | None = None, floor: float | None = None) -> Generator:
         """The closed form; what is not given is chosen by the reports left out of each fold."""
+        found = self.regularised(own=own, floor=floor)
+        classes = 0 if self.label is None else len(found.shares)
+        return _generator(found, self.records, classes, self.dtype)
+
+    @usual(grad=False)
+    def regularised(self, *, own: float | None = None, floor: float | None = None) -> Moments:
+        """Moments in the coordinates of `records`; ``own`` and ``floor`` as of `generator`."""
         mixes = OWN if self.label is not None else OWN[-1:]
         if own is not None:
             mixes = (_share("own", own),)
@@ -119,9 +127,13 @@ class Debiased:
         best = choices[0]
         if len(choices) > 1:
             best = choices[_simplest(torch.stack([self._scored(choice) for choice in choices]))]
-        found = regular(self.moments, *best)
-        labelled = self.label is not None
-        return _generator(found, self.centre, self.basis, self.numbers, labelled, self.dtype)
+        return regular(self.moments, *best)
+
+    def records(self, rows: Tensor) -> Tensor:
+        """Records without their class, (n, columns), of ``rows`` (n, r) as moments have them."""
+        features = self.centre + rows @ self.basis.T
+        blocks = features.split([n.reports.stop - n.reports.start for n in self.numbers], 1)
+        return torch.cat([n.back(b) for n, b in zip(self.numbers, blocks, strict=True)], 1)
 
     def _scored(self, choice: tuple[float, float]) -> Tensor:
         """How likely each report is by the folds that it was left out of, (m,)."""
@@ -175,29 +187,21 @@ def _score(moments: Moments, noise: Noise, u: Tensor, log_k: Tensor) -> Tensor:
 
 
 def _generator(
-    moments: Moments,
-    centre: Tensor,
-    basis: Tensor,
-    numbers: list[Part],
-    labelled: bool,
-    dtype: torch.dtype,
+    moments: Moments, records: Callable[[Tensor], Tensor], classes: int, dtype: torch.dtype
 ) -> Generator:
     """Normal latents of each class's law, and the linear map to records."""
     total = torch.einsum("c,cij->ij", moments.shares, moments.covariances)
     away = moments.means - moments.shares @ moments.means
     spread = (total.diagonal() + moments.shares @ away.square()).sqrt()  # latents are of order one
-    features = torch.cat([centre[None], centre + spread[:, None] * basis.T])
-    blocks = features.split([n.reports.stop - n.reports.start for n in numbers], 1)
-    rows = torch.cat([n.back(block) for n, block in zip(numbers, blocks, strict=True)], 1)
+    rows = records(torch.cat([torch.zeros_like(spread)[None], spread.diag()]))
     offset, columns = rows[0], rows[1:] - rows[0]
-    classes = len(moments.shares) if labelled else 0
     model = Linear(len(columns) + classes, len(offset)).to(dtype)
     model.net.weight.copy_(torch.cat([columns.T, columns.new_zeros(len(offset), classes)], 1))
     model.net.bias.zero_()
     model.settle(offset.to(dtype), torch.ones_like(offset, dtype=dtype))
     factors = torch.linalg.cholesky(moments.covariances / spread[:, None] / spread)[:, None]
     law = NormalMixture(torch.ones(len(factors), 1), (moments.means / spread)[:, None], factors)
-    made = Labelled(model, classes, prior=moments.shares.tolist()) if labelled else model
+    made = Labelled(model, classes, prior=moments.shares.tolist()) if classes else model
     made.law = law.to(dtype)
     return made
 

@@ -60,6 +60,7 @@ def fit(
     average: float = 0.0,
     keep_best: bool = False,
     snapshots: Sequence[int] = (),
+    start: str = "spread",
     mechanism: Mechanism | None = None,
     device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
@@ -91,9 +92,16 @@ def fit(
     mean's memory is shorter at first: after n steps its decay is at most n / (n + 10).
     keep_best: return the weights with the least held-out NLL among those checked, and not the
     last. snapshots: numbers of steps after which to keep some generated records, of the same
-    latents each time, in ``History.snapshots``; a film of the training. device: "auto" takes a CUDA
-    device when there is one, and warns of a GPU that PyTorch cannot use. progress: a bar, on a
-    terminal only.
+    latents each time, in ``History.snapshots``; a film of the training.
+    start: where the generator begins: "spread" with its own weights, in the units of the reports;
+    "moments" at the best linear generator, of normal records with the mean and the covariance
+    behind the reports that are trained on, and with a class (the last columns, as in `closed_form`)
+    the mean of each and one covariance for all. All weights are overwritten, and the shares of a
+    `Labelled` generator's classes if they are uniform. Layers that hold no linear map of latents
+    (images, bounds, fewer than two units a latent) are brought near it by least squares. It is
+    derived in `privgan.training.starting`.
+    device: "auto" takes a CUDA device when there is one, and warns of a GPU that PyTorch cannot
+    use. progress: a bar, on a terminal only.
 
     Under torchrun all processes train the one generator together, as one of them would alone, and
     all come back with it; the first one writes the checkpoint, which any number of processes may
@@ -140,6 +148,7 @@ def fit(
         average=average,
         keep_best=keep_best,
         snapshots=snapshots,
+        start=start,
     )
     ranks, show = several(), checks.flag("progress", progress)
     where = own_device() if ranks and device == "auto" else _device(device)
@@ -163,6 +172,8 @@ def fit(
             ranks.agree(name, str(said))
 
     trainer = Trainer(training, generator, rows, where)
+    if ranks and training.start == "moments":  # whose arithmetic may differ between machines
+        ranks.agree("start", digest([v.cpu() for v in generator.state_dict().values()]))
     if path is not None:
         trainer.state.resume(path, identity, training.steps)
         if ranks:

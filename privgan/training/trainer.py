@@ -23,6 +23,7 @@ from privgan.training.batches import Batches, batches, representative
 from privgan.training.losses import Loss, Solved
 from privgan.training.ranks import Ranks, several
 from privgan.training.shuffling import split
+from privgan.training.starting import start_of
 from privgan.training.state import History, State, diverged
 
 FAR = 100.0  # times the reports' extent: records beyond it have been thrown there by their steps
@@ -51,6 +52,7 @@ class Training:
     average: float = 0.0
     keep_best: bool = False
     snapshots: Sequence[int] = ()
+    start: str = "spread"
 
     def __post_init__(self) -> None:
         checks.instance("loss", self.loss, Loss)
@@ -62,6 +64,7 @@ class Training:
             self._set(name, checks.positive_int(name, getattr(self, name)))
         if self.generated is not None:
             self._set("generated", checks.positive_int("generated", self.generated))
+        checks.one_of("start", self.start, ("spread", "moments"))
         self._set("seed", checks.integer("seed", self.seed))
         for name in ("lr", "anneal"):
             self._set(name, checks.positive(name, getattr(self, name)))
@@ -169,7 +172,11 @@ class Trainer:
         centre, spread = (v.to(rows.dtype) for v in _location(training, there))
         if not (centre.isfinite().all() and spread.isfinite().all()):
             raise ValueError("reports are so large that their spread overflows; rescale them")
+        moments = training.start == "moments"
+        start = start_of(generator, picked, training.mechanism, training.seed) if moments else None
         generator.settle(centre, spread)
+        if start:
+            start.give(generator, training.seed)
         average = copy.deepcopy(generator) if training.average else None
         partner = training.loss.meet(generator, looked_at, self.origin)
         learned = [*generator.parameters(), *(partner.parameters() if partner else ())]

@@ -183,3 +183,25 @@ def test_units_of_another_shape_are_refused():
 def test_settings_in_lists_are_checked(error, message, settings):
     with pytest.raises(error, match=message):
         pg.MLP(2, 5, **settings)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("hidden", [(), (6,), (9, 7, 6)])
+def test_layers_hold_a_linear_map_of_latents(hidden, norm):
+    rng = torch.Generator().manual_seed(0)
+    z, matrix = torch.randn(20, 3, generator=rng), torch.randn(5, 3, generator=rng)
+    offset = torch.arange(5.0)
+    model = pg.MLP(3, 5, hidden=hidden, norm=norm, categories=[slice(3, 5)]).eval()
+    model.settle(torch.tensor([1.0, 2, 3, 0, 0]), torch.tensor([0.5, 2, 4, 1, 1]))
+    assert model.hold(offset, matrix)
+    expected = offset + z @ matrix.T
+    expected[:, 3:] = expected[:, 3:].softmax(1)
+    assert torch.allclose(model(z), expected, atol=1e-4)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_where_a_linear_map_does_not_fit_nothing_changes():
+    for model in (pg.MLP(3, 5, hidden=(6, 5)), pg.MLP(3, 5, hidden=(6,), bounds=(0.0, 1.0))):
+        before = [v.clone() for v in model.state_dict().values()]
+        assert not model.hold(torch.zeros(5), torch.ones(5, 3))
+        assert all(map(torch.equal, before, model.state_dict().values()))
