@@ -31,9 +31,9 @@ QUESTIONS = (
         "d = 32: that error over the predicted one, mean of all n",
     ),
     (
-        "How much farther off is it than maximum likelihood, at worst (W2, ratio)?",
+        "How far off are twelve shapes, over maximum likelihood's distance (W2, mean ratio)?",
         "04_manifolds",
-        "W2 matched / NPMLE, worst",
+        "W2 matched over NPMLE, geometric mean of the cases",
     ),
     (
         "How well do digits learned under noise of std 0.5 a pixel teach (accuracy)?",

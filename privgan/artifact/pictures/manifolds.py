@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from privgan.artifact.plotting import PAGE, look, outside
@@ -34,6 +35,10 @@ def distances(
                 style |= {"fillstyle": "none"} if way.endswith("4") and "x" in way else {}
             ax.errorbar(means, rows, xerr=errors, label=way, **style)
         ax.set_xscale("log")
+        low, high = ax.get_xlim()
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(measure)
         ax.grid(axis="y", linewidth=0.3)
     axes[0, 0].set_yticks(rows, [case.replace("_", " ") for case in cases])
