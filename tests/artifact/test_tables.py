@@ -1,8 +1,12 @@
 """Real tables fit their schemas, distances mean what they say, and rivals know what they should."""
 
+import io
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from privgan.artifact import table_rivals, table_study, tables
 from privgan.artifact.data import DataUnavailable, data_dir
@@ -45,6 +49,63 @@ def test_a_table_that_is_not_there_says_so(monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="move it away"):
         tables.adult()
     assert data_dir() == tmp_path
+
+
+@pytest.fixture
+def geonames(tmp_path, monkeypatch):
+    """A stand-in for GeoNames: what it answers with, and which addresses were asked for."""
+    lines = [
+        ["7", 'Foo "Bar', "Foo", "", "42.5", "-1.25", "P", "PPL", "NA"],
+        ["8", "NA", "NA", "", "-33", "151", "P", "PPL", "AU"],
+    ]
+    dump = io.BytesIO()
+    with zipfile.ZipFile(dump, "w") as files:
+        files.writestr("cities5000.txt", "".join("\t".join(line) + "\n" for line in lines))
+    answer, asked = {"content": dump.getvalue()}, []
+
+    class Downloader:
+        def __init__(self, **_):
+            pass
+
+        def __call__(self, url, output, _):
+            asked.append(url)
+            if answer["content"] is None:
+                raise requests.ConnectionError("down")
+            with open(output, "wb") as file:
+                file.write(answer["content"])
+
+    monkeypatch.setattr(tables.pooch, "HTTPDownloader", Downloader)
+    monkeypatch.setenv("PRIVGAN_DATA_DIR", str(tmp_path))
+    return answer, asked
+
+
+def test_places_are_made_of_geonames_dump_once(geonames, tmp_path):
+    _, asked = geonames
+    with pytest.warns(UserWarning, match="2 cities are GeoNames' of today"):
+        first = tables.places()
+    assert first.tolist() == [[-1.25, 42.5], [151.0, -33.0]]
+    assert asked == [tables.GEONAMES]
+    assert [p.name for p in tmp_path.rglob("*.*")] == ["world_cities.csv.gz"]
+    kept = pd.read_csv(tmp_path / tables.PLACES, keep_default_na=False)
+    assert kept.name.tolist() == ['Foo "Bar', "NA"]
+    assert np.array_equal(tables.places(), first)  # of the file, without a word
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"<html>log in</html>"])
+def test_places_that_cannot_be_had_say_so(geonames, tmp_path, content):
+    answer, _ = geonames
+    answer["content"] = content
+    with pytest.raises(DataUnavailable, match=r"world_cities.csv.gz is not in .*; put it there"):
+        tables.places()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_file_in_the_place_of_places_is_named(geonames, tmp_path):
+    (tmp_path / "places").mkdir()
+    (tmp_path / tables.PLACES).write_text("other")
+    with pytest.raises(ValueError, match="cannot be read as cities; move it away"):
+        tables.places()
 
 
 def test_distances_are_zero_for_the_same_and_grow_with_what_is_lost():
