@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import requests
 
 from privgan.artifact import table_rivals, table_study, tables
 from privgan.artifact.data import DataUnavailable, data_dir
+from privgan.artifact.pictures import tables as pictures
 from privgan.tables import Category, Table, YesNo
 
 PAIR = Table(YesNo("a"), Category("b", ["x", "y", "z"]), YesNo("c"))
@@ -147,5 +149,39 @@ def test_the_study_counts_every_method_once_for_each_budget_and_seed(tmp_path):
     methods = [table_study.OURS, *table_rivals.RIVALS]
     assert [r["method"] for r in found] == [table_study.RAW, *methods, *methods]
     best = table_study.best_rival(found, 8.0, "two_way")
-    assert best[1] == min(table_study.mean(found, m, 8.0, "two_way") for m in methods[1:])
-    assert all(method in table_study.in_words(found, [8.0]) for method in methods)
+    means = {m: table_study.mean(found, m, 8.0, "two_way") for m in methods[1:]}
+    assert means[best] == min(means.values())
+    text = table_study.table(found, [8.0]).data
+    assert text.count("| 8 |") == len(methods)
+    two_way = table_study.mean(found, table_study.OURS, 8.0, "two_way")
+    assert f"| {two_way:.3g} ± " in text  # two seeds have an error
+    assert "±" not in text.splitlines()[-1]  # raw rows are one table
+    fig = pictures.losses({"small": found}, [8.0])
+    assert [*pictures.LOOKS] == methods
+    assert [ax.get_title() for ax in fig.axes] == ["small", "small"]
+    plt.close(fig)
+
+
+def test_ratios_and_gaps_pair_what_saw_the_same_reports():
+    ours, others = {0: 0.1, 1: 0.3}, {0: 0.2, 1: 0.4}
+    rows = [
+        {"method": method, "epsilon": 4.0, "seed": s, "two_way": error[s] + more}
+        for method, error, more in [
+            (table_study.OURS, ours, 0.0),
+            *((rival, others, k) for k, rival in enumerate(table_rivals.RIVALS)),
+        ]
+        for s in (0, 1)
+    ]
+    assert table_study.ratio(rows, 4.0, "two_way") == pytest.approx([0.5, 0.75])
+    assert table_study.gap(rows, 4.0, "two_way") == pytest.approx([0.1, 0.1])
+
+
+def test_a_map_recovers_what_reports_blur():
+    rng = np.random.default_rng(0)
+    cities = np.concatenate([rng.normal(c, 2.0, (300, 2)) for c in ([-75.0, 5.0], [105.0, 35.0])])
+    found = table_study.recovered_map(cities, reach=20.0, degrees=10.0, steps=40, seed=0)
+    errors = table_study.map_errors(cities, [found])
+    assert errors["recovered"][0] < 0.95 * errors["reports"][0]
+    fig = pictures.maps(cities, found)
+    assert len(fig.axes) == 3
+    plt.close(fig)
