@@ -48,10 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 def _release(options: argparse.Namespace) -> None:
     table = Table.read(options.schema)
     check_writable(Path(options.reports), "reports")
-    frame = read_frame(options.raw, table)
+    whole = read_frame(options.raw, table)
+    frame = whole[[name for name in table.names if name in whole]]
     reports = table.release(frame, epsilon=options.epsilon, choose=options.choose)
     write_reports(options.reports, table, reports)
     print(table.describe(options.epsilon, len(reports), choose=options.choose))
+    if unknown := [str(name) for name in whole if name not in table.names]:
+        print(f"Columns that the schema lacks were left out: {', '.join(unknown)}.")
     print(f"{len(reports)} reports are in {options.reports}.")
 
 
@@ -59,7 +62,7 @@ def _train(options: argparse.Namespace) -> None:
     place = Path(options.synthetic)
     check_writable(place, "table")
     table, reports = read_reports(options.reports)
-    model, history = train(
+    model, _ = train(
         table,
         reports,
         steps=options.steps,
@@ -70,6 +73,8 @@ def _train(options: argparse.Namespace) -> None:
     write_frame(place, table.frame(records, seed=options.seed))
     heldout = held_out(len(reports), Training.holdout, options.seed)
     page = place.with_suffix(".html")
-    write_atomically(page, quality(table, model, reports, heldout=heldout).html(), "report")
+    found = quality(table, model, reports, heldout=heldout)
+    write_atomically(page, found.html(), "report")
     print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")
-    print(f"Held-out reports: {-history.nll[-1][1]:.4f} nats each.")
+    print(f"Held-out reports: {-found.nll:.4f} nats each; {-found.independent:.4f} under columns")
+    print(f"that are independent; standard error of the difference {found.error:.4f}.")
