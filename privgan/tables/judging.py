@@ -73,7 +73,8 @@ class Quality:
             f"<p>{html.escape(self.about)}</p><p>All figures compare the generator with private "
             "reports; no raw data were read.</p><h2>Likelihood of held-out reports</h2>",
             f"<p>{-self.nll:.4f} nats a report; under independent columns {-self.independent:.4f}. "
-            f"The generator is {abs(ahead):.4f} {beside} (standard error {self.error:.4f}).</p>",
+            f"The generator is {abs(ahead):.4f} {beside} (standard error {self.error:.4f}). "
+            "Both began with the columns' shares by all reports, the held-out ones too.</p>",
             "<h2>Columns</h2><p>Shares of the cells. A bar is what was generated, a line what "
             "reports say, two standard errors either way.</p>",
         ]
