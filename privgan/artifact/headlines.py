@@ -53,12 +53,12 @@ QUESTIONS = (
     (
         "Tables at epsilon 4: pairs of columns, our error over the best rival's (Adult)?",
         "11_tables",
-        "Adult, epsilon 4: 2-way TV ours / best rival",
+        "Adult, epsilon 4: error of pairs of columns, ours over the best rival's",
     ),
     (
         "And a classifier's error, the best rival's less ours (RAND)?",
         "11_tables",
-        "RAND, epsilon 4: error of best rival - ours",
+        "RAND, epsilon 4: error of a classifier taught by rows, the best rival's less ours",
     ),
 )
 

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 import privgan as pg
+from privgan.artifact import plotting
+from privgan.artifact.claims import found_in_words, mean_and_error
 from privgan.artifact.sweep import side_by_side
 from privgan.artifact.table_rivals import RIVALS
 from privgan.artifact.tables import Raw, classifier_error, pmse, total_variation
@@ -18,8 +21,12 @@ from privgan.tables import train
 
 OURS = "matched likelihood"
 RAW = "raw rows"  # the ceiling: other people of the same table
-FIGURES = ("one_way", "two_way", "classifier", "pmse")
-COLOURS = ("#0072B2", "#999999", "#D55E00", "#009E73", "#CC79A7", "#000000")
+FIGURES = {  # how a table calls them
+    "one_way": "columns (TV)",
+    "two_way": "pairs (TV)",
+    "classifier": "classifier's error",
+    "pmse": "pMSE",
+}
 
 Rows = list[dict[str, Any]]
 
@@ -84,56 +91,56 @@ def mean(rows: Rows, method: str, epsilon: float, figure: str) -> float:
     return float(np.mean(by_seed(rows, method, epsilon, figure)))
 
 
-def best_rival(rows: Rows, epsilon: float, figure: str) -> tuple[str, float]:
-    """The rival with the least mean of a figure, and that mean."""
-    means = {name: mean(rows, name, epsilon, figure) for name in RIVALS}
-    name = min(means, key=lambda rival: means[rival])
-    return name, means[name]
+def best_rival(rows: Rows, epsilon: float, figure: str) -> str:
+    """The rival with the least mean of a figure."""
+    return min(RIVALS, key=lambda rival: mean(rows, rival, epsilon, figure))
 
 
-def ratio(rows: Rows, epsilon: float, figure: str) -> float:
-    """Ours over the best rival's mean."""
-    return mean(rows, OURS, epsilon, figure) / best_rival(rows, epsilon, figure)[1]
+def ratio(rows: Rows, epsilon: float, figure: str) -> np.ndarray:
+    """Ours over the best rival's, which saw the same reports, for every seed."""
+    own, other = _beside(rows, epsilon, figure)
+    return own / other
 
 
-def gap(rows: Rows, epsilon: float, figure: str) -> float:
-    """The best rival's mean less ours."""
-    return best_rival(rows, epsilon, figure)[1] - mean(rows, OURS, epsilon, figure)
+def gap(rows: Rows, epsilon: float, figure: str) -> np.ndarray:
+    """The best rival's less ours, from the same reports, for every seed."""
+    own, other = _beside(rows, epsilon, figure)
+    return other - own
 
 
-def in_words(rows: Rows, epsilons: Sequence[float]) -> str:
-    """A line for every budget and method, and one for raw rows."""
-    lines = [f"{'epsilon':>7}  {'':20}" + "".join(f"{figure:>12}" for figure in FIGURES)]
+def _beside(rows: Rows, epsilon: float, figure: str) -> tuple[np.ndarray, np.ndarray]:
+    rival = best_rival(rows, epsilon, figure)
+    own, other = (np.array(by_seed(rows, m, epsilon, figure)) for m in (OURS, rival))
+    return own, other
+
+
+def table(rows: Rows, epsilons: Sequence[float]) -> Any:
+    """Every method's figures at every budget, and those of raw rows, as a notebook renders them."""
+    lines = []
     for epsilon, methods in [*((e, [OURS, *RIVALS]) for e in epsilons), (math.inf, [RAW])]:
         for method in methods:
-            figures = "".join(f"{mean(rows, method, epsilon, f):12.3f}" for f in FIGURES)
-            lines.append(f"{epsilon:7g}  {method:20}{figures}")
-    return "\n".join(lines)
+            found = [mean_and_error(by_seed(rows, method, epsilon, f)) for f in FIGURES]
+            budget = "-" if method == RAW else f"{epsilon:g}"
+            lines.append([budget, method, *(found_in_words(**figure) for figure in found)])
+    return plotting.table(lines, ["epsilon", "method", *FIGURES.values()])
 
 
-def draw(axes: Any, rows: Rows, epsilons: Sequence[float], title: str) -> None:
-    """Two-way total variation and classifier error against the budget, on two axes."""
-    labels = {"two_way": "2-way total variation", "classifier": "classifier error"}
-    for ax, (figure, label) in zip(axes, labels.items(), strict=True):
-        for method, colour in zip([OURS, *RIVALS], COLOURS, strict=False):
-            found = np.array([by_seed(rows, method, epsilon, figure) for epsilon in epsilons])
-            means = found.mean(1)
-            bars = means - found.min(1), found.max(1) - means
-            style = {"color": colour, "marker": "o" if method == OURS else ".", "lw": 1}
-            ax.errorbar(epsilons, means, bars, label=method, capsize=2, **style)
-        ax.axhline(mean(rows, RAW, math.inf, figure), color="k", ls=":", lw=1, label=RAW)
-        ax.set(xscale="log", xticks=[*epsilons], title=title, xlabel="epsilon a record")
-        ax.set(xticklabels=[f"{e:g}" for e in epsilons], ylabel=label)
-        ax.minorticks_off()
+@dataclass(frozen=True)
+class Recovered:
+    """Reports (n, 2) of places, and the density that they tell: weights (k,) of points (k, 2)."""
+
+    reports: Tensor
+    points: Tensor
+    weights: Tensor
 
 
 def recovered_map(
     cities: np.ndarray, *, reach: float, degrees: float, steps: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Reports of places (n, 2) under planar Laplace noise, and the density that they tell.
+) -> Recovered:
+    """The density of places (n, 2), told by their reports under planar Laplace noise.
 
     reach: the mean distance in degrees that a report lies from its place. degrees: the side of the
-    grid's cells. Returns reports (n, 2), the grid's points (k, 2), and their weights (k,).
+    grid's cells.
     """
     mechanism = pg.EuclideanLaplace(reach / 2)  # the radius is Gamma(2, scale)
     x = torch.from_numpy(cities).float()
@@ -156,7 +163,15 @@ def recovered_map(
         seed=seed,
         progress=False,
     )
-    return reports, atoms.points, atoms.weights.detach()
+    return Recovered(reports, atoms.points, atoms.weights.detach())
+
+
+def map_errors(cities: np.ndarray, maps: Sequence[Recovered]) -> dict[str, list[float]]:
+    """How far reports, and the densities told by them, are from the places: of every map."""
+    return {
+        "reports": [cell_variation(cities, m.reports) for m in maps],
+        "recovered": [cell_variation(cities, m.points, m.weights) for m in maps],
+    }
 
 
 def cell_variation(cities: np.ndarray, made: Tensor, weights: Tensor | None = None) -> float:
@@ -171,26 +186,3 @@ def cell_variation(cities: np.ndarray, made: Tensor, weights: Tensor | None = No
         cell = ((places.clamp(-limits, limits) + places.new_tensor([180.0, 90.0])) // 10).long()
         laws.append(torch.bincount(cell[:, 0] * 18 + cell[:, 1], w, minlength=648) / w.sum())
     return float((laws[0] - laws[1]).abs().sum() / 2)
-
-
-def draw_maps(axes: Any, cities: np.ndarray, found: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Raw places, their reports, and the recovered density, side by side."""
-    reports, points, weights = found
-    for ax, cloud, role in (
-        (axes[0], torch.from_numpy(cities), "raw"),
-        (axes[1], reports, "privatized"),
-    ):
-        colour = "#000000" if role == "raw" else "#999999"
-        ax.scatter(*cloud.T, s=0.2, c=colour, linewidths=0, rasterized=True)
-        ax.set(title="places" if role == "raw" else "reports")
-    side = len(points[:, 0].unique())
-    axes[2].imshow(
-        weights.reshape(side, -1).T.sqrt(),
-        origin="lower",
-        extent=(-180, 180, -60, 84),
-        cmap="cividis",
-        aspect="auto",
-    )
-    axes[2].set(title="recovered from reports")
-    for ax in axes:
-        ax.set(xlim=(-180, 180), ylim=(-60, 84), xticks=[], yticks=[])

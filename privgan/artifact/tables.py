@@ -1,10 +1,15 @@
 """Real tables with their public schemas, and how far a generated table is from a raw one."""
 
+import csv
+import gzip
 import itertools
 import math
+import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,7 @@ from sklearn.model_selection import cross_val_predict
 
 from privgan import checks
 from privgan.artifact.data import DataUnavailable, data_dir
+from privgan.files import reading, write_atomically
 from privgan.tables import Category, Integer, Number, Table, YesNo
 
 SOURCES = {  # where from, and SHA-256
@@ -28,11 +34,10 @@ SOURCES = {  # where from, and SHA-256
         "randhie/randhie.csv.gz",
         "3fb1c901c3a95d4ca5b252431c9a4bb90f6ccfc796db77e1d533f26a5a6bdbba",
     ),
-    "places/world_cities.csv.gz": (  # name, lat, lng of GeoNames' cities, a dump that changes daily
-        "https://download.geonames.org/export/dump/",
-        "ea004b67a5db5d8d8ebe12880fae16cd8e8547ad89190baa2eaac5de43b6ef23",
-    ),
 }
+PLACES = "places/world_cities.csv.gz"  # name, lat, lng
+GEONAMES = "https://download.geonames.org/export/dump/cities5000.zip"  # made anew every day
+NAME, LAT, LNG = 1, 4, 5  # columns of its text, which is separated by tabs and has no header
 TIMEOUT = 20.0  # seconds
 TESTED = 5  # every so-manieth row, in a fixed random order, is kept to test on
 
@@ -60,15 +65,24 @@ def fetched(name: str) -> Path:
         if found != digest:
             raise ValueError(f"{place} has SHA-256 {found}, not {digest}; move it away")
         return place
+    return _downloaded(name, address, digest, place)
+
+
+def _downloaded(name: str, address: str, digest: str | None, place: Path) -> Path:
+    """``place``, once what is at ``address`` lies there. name: of the file that was looked for."""
     fetch = pooch.HTTPDownloader(timeout=TIMEOUT)
     try:
         pooch.retrieve(address, digest, fname=place.name, path=place.parent, downloader=fetch)
     except (requests.RequestException, ValueError) as error:
-        raise DataUnavailable(
-            f"{name} is not in {data_dir()} and could not be downloaded from {address} "
-            f"({type(error).__name__}); put it there, or point PRIVGAN_DATA_DIR at a folder with it"
-        ) from error
+        raise _unavailable(name, address, error) from error
     return place
+
+
+def _unavailable(name: str, address: str, error: Exception) -> DataUnavailable:
+    return DataUnavailable(
+        f"{name} is not in {data_dir()} and could not be downloaded from {address} "
+        f"({type(error).__name__}); put it there, or point PRIVGAN_DATA_DIR at a folder with it"
+    )
 
 
 WORK = "Federal-gov Local-gov Never-worked Private Self-emp-inc Self-emp-not-inc State-gov"
@@ -163,9 +177,40 @@ TABLES: dict[str, Callable[[], Raw]] = {"adult": adult, "rand": rand}
 
 
 def places() -> np.ndarray:
-    """Cities of the world (GeoNames, CC BY): longitude and latitude in degrees, (n, 2)."""
-    frame = pd.read_csv(fetched("places/world_cities.csv.gz"))
-    return frame[["lng", "lat"]].to_numpy(np.float64)
+    """Cities of the world (GeoNames, CC BY): longitude and latitude in degrees, (n, 2).
+
+    From `PLACES` in `data_dir`, which is made of GeoNames' dump of the day where it lacks, with a
+    warning. Raises ValueError for another kind of file, and DataUnavailable where there is none.
+    """
+    place = data_dir() / PLACES
+    if not place.exists():
+        _gather_cities(place)
+    with reading(place, f"{place} cannot be read as cities; move it away"):
+        return pd.read_csv(place)[["lng", "lat"]].to_numpy(np.float64)
+
+
+def _gather_cities(place: Path) -> None:
+    """Write GeoNames' cities of more than 5000 people as name, lat, lng."""
+    with TemporaryDirectory() as folder:
+        whole = _downloaded(PLACES, GEONAMES, None, Path(folder) / "cities5000.zip")
+        try:
+            cities = _cities(whole)
+        except (zipfile.BadZipFile, KeyError, ValueError) as error:  # say, a page to log in
+            raise _unavailable(PLACES, GEONAMES, error) from error
+    packed = gzip.compress(cities.to_csv(index=False).encode(), mtime=0)
+    write_atomically(place, packed, "cities")
+    warnings.warn(
+        f"{len(cities)} cities are GeoNames' of today, a dump that changes every day: numbers may "
+        "differ a little from published ones",
+        stacklevel=3,
+    )
+
+
+def _cities(dump: Path) -> pd.DataFrame:
+    with zipfile.ZipFile(dump) as files, files.open("cities5000.txt") as text:
+        plain = {"sep": "\t", "header": None, "quoting": csv.QUOTE_NONE, "na_filter": False}
+        columns = pd.read_csv(text, usecols=[NAME, LAT, LNG], **plain)
+    return columns.set_axis(["name", "lat", "lng"], axis=1).astype({"lat": float, "lng": float})
 
 
 def _split(name: str, table: Table, frame: Any, target: str) -> Raw:

@@ -210,7 +210,8 @@ class YesNo(Coded):
         truth = column.astype(object).map({True: 1.0, False: 0.0}).to_numpy(np.float64)
         found = np.where(given, truth, said)
         if np.isnan(found).any():
-            raise Misfit(np.isnan(found).argmax(), "is neither yes nor no")
+            said = f"is neither {self.yes!r} nor {self.no!r}, the schema's words for yes and no"
+            raise Misfit(np.isnan(found).argmax(), said)
         return found
 
     def _column(self, values: np.ndarray) -> Any:

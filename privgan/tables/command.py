@@ -69,7 +69,7 @@ def _train(options: argparse.Namespace) -> None:
     place = Path(options.synthetic)
     check_writable(place, "table")
     table, reports = read_reports(options.reports)
-    model, history = train(
+    model, _ = train(
         table,
         reports,
         steps=options.steps,
@@ -80,6 +80,8 @@ def _train(options: argparse.Namespace) -> None:
     write_frame(place, table.frame(records, seed=options.seed))
     heldout = held_out(len(reports), Training.holdout, options.seed)
     page = place.with_suffix(".html")
-    write_atomically(page, quality(table, model, reports, heldout=heldout).html(), "report")
+    found = quality(table, model, reports, heldout=heldout)
+    write_atomically(page, found.html(), "report")
     print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")
-    print(f"Held-out reports: {-history.nll[-1][1]:.4f} nats each.")
+    print(f"Held-out reports: {-found.nll:.4f} nats each; {-found.independent:.4f} under columns")
+    print(f"that are independent; standard error of the difference {found.error:.4f}.")

@@ -62,6 +62,9 @@ class Quality:
     def html(self) -> str:
         """A page that needs nothing else."""
         ahead = self.independent - self.nll
+        beside = "ahead" if ahead >= 0 else "behind"
+        if abs(ahead) <= 2 * self.error:
+            beside += ", which is no more than chance"
         parts = [
             "<!doctype html><meta charset=utf-8><title>Quality of a generated table</title>",
             "<style>body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
@@ -70,8 +73,10 @@ class Quality:
             f"<p>{html.escape(self.about)}</p><p>All figures compare the generator with private "
             "reports; no raw data were read.</p><h2>Likelihood of held-out reports</h2>",
             f"<p>{-self.nll:.4f} nats a report; under independent columns {-self.independent:.4f}. "
-            f"The generator is {ahead:+.4f} ahead, standard error {self.error:.4f}.</p>",
-            "<h2>Columns</h2>",
+            f"The generator is {abs(ahead):.4f} {beside} (standard error {self.error:.4f}). "
+            "Both began with the columns' shares by all reports, the held-out ones too.</p>",
+            "<h2>Columns</h2><p>Shares of the cells. A bar is what was generated, a line what "
+            "reports say, two standard errors either way.</p>",
         ]
         for column in self.columns:
             parts.append(
@@ -89,7 +94,10 @@ class Quality:
         if not self.pairs:
             parts.append("<p>No report holds two columns: nothing is known of them together.</p>")
         else:
-            parts.append("<table><tr><th>pair<th>within two standard errors<th>largest, in them")
+            parts.append(
+                "<table><tr><th>pair<th>within two standard errors"
+                "<th>largest difference, in standard errors"
+            )
             for pair in sorted(self.pairs, key=lambda p: p.within):
                 parts.append(
                     f"<tr><td>{html.escape(pair.name)}<td>{pair.within:.0%}"
@@ -140,8 +148,8 @@ def quality(
         gap.std().item() / max(1, len(gap)) ** 0.5,
         columns,
         pairs,
-        reports.describe().split(" through ")[0]
-        + ", each of which spent "
+        f"{len(reports)} {'simulated ' * reports.simulation}reports of a table of "
+        f"{len(table.columns)} columns, each of which spent "
         + (f"epsilon {reports.epsilon:.4g}." if reports.epsilon else "a simulated budget."),
     )
 

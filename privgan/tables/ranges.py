@@ -181,7 +181,7 @@ class Date(Ranged):
         if getattr(found.dtype, "tz", None) is not None:
             raise Misfit(0, "has a time zone; convert the column to UTC and drop it")
         if found.isna().any():
-            raise Misfit(found.isna().to_numpy().argmax(), "is no date")
+            raise Misfit(found.isna().to_numpy().argmax(), "is no date, such as 2024-02-29")
         micros = found.to_numpy("datetime64[us]").astype(np.int64).astype(np.float64)
         last = np.nextafter(self.ends[-1] * DAY, -np.inf)
         return self._inside(micros, self.starts[0] * DAY, last)
@@ -247,9 +247,10 @@ class Place(Column):
         return SubsetSelection.calibrate(epsilon=epsilon, k=self.k)
 
     def labels(self) -> list[str]:
-        corners = self._corner("south", "west")
+        (south, west), (up, right) = self._corner("south", "west"), self._step
         return [
-            f"{corners[0] + r * self._step[0]:g} N {corners[1] + c * self._step[1]:g} E"
+            f"{south + r * up:g} to {south + (r + 1) * up:g} N, "
+            f"{west + c * right:g} to {west + (c + 1) * right:g} E"
             for r in range(self.rows)
             for c in range(self.columns)
         ]

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from privgan import checks, reports
-from privgan.audit import identifiability
 from privgan.files import reading, write_atomically
 from privgan.mechanisms import Product, Sampled
 from privgan.reports import Reports
 from privgan.streams import stream
 from privgan.tables.columns import Category, Column, Misfit, YesNo
+from privgan.tables.promises import in_words
 from privgan.tables.ranges import Date, Integer, Number, Place
 from privgan.values import Value
 
@@ -252,36 +252,9 @@ class Table(Value):
 
     def describe(self, epsilon: float, n: int = 10_000, *, choose: int | None = None) -> str:
         """In plain words what a person spends, and what ``n`` reports will be able to tell."""
-        n, mechanism = checks.positive_int("n", n), self.mechanism(epsilon, choose=choose)
-        d = len(self.columns)
-        j = mechanism.choose if isinstance(mechanism, Sampled) else d
-        lines = [
-            f"A record of {d} columns spends epsilon {mechanism.epsilon():.4g} as a whole.",
-            f"A report is about {j} of them, drawn at random"
-            if j < d
-            else "A report is about all of them",
-        ]
-        lines[-1] += f", each at epsilon {epsilon / j:.4g}."
-        if j == 1 and d > 1:
-            lines.append("With one column a report, nothing is learned of how columns go together.")
-        lines.append(f"What {n} reports tell (directions of a law: cells less one):")
-        share, pairs = j / d, j * (j - 1) / max(1, d * (d - 1))
-        found = []
-        for column, (_, channel) in zip(self.columns, mechanism.blocks, strict=True):
-            values = np.array(identifiability(channel).singular_values[1:])
-            found.append(values)
-            told = int((values > 1 / math.sqrt(max(1.0, share * n))).sum())
-            lines.append(f"  {column.name:<20} {told} of {len(values)}")
-        if pairs:
-            lines.append("and of two columns together (products of their directions):")
-        for a in range(d if pairs else 0):
-            best = [(np.outer(found[a], found[b]), b) for b in range(d) if b != a]
-            limit = 1 / math.sqrt(max(1.0, pairs * n))
-            counts = [int((product > limit).sum()) for product, _ in best]
-            other = self.columns[best[counts.index(max(counts))][1]].name
-            span = f"{min(counts)} to {max(counts)}, the most with {other}"
-            lines.append(f"  {self.columns[a].name:<20} {span}")
-        return "\n".join(lines)
+        mechanism = self.mechanism(epsilon, choose=choose)
+        names = [column.name for column in self.columns]
+        return in_words(names, mechanism, checks.positive_int("n", n))
 
     def _check_names(self, given: list[Any]) -> None:
         twice = [name for n, name in enumerate(given) if name in given[:n]]
@@ -319,10 +292,13 @@ def _pandas(frame: Any) -> Any:
 def _column(c: int, entry: Any) -> Column:
     if not isinstance(entry, Mapping) or "name" not in entry or entry.get("kind") not in KINDS:
         raise ValueError(f"columns[{c}] needs a name and a kind, one of {', '.join(KINDS)}")
+    where, kind = f"columns[{c}], {entry['name']!r}", KINDS[entry["kind"]]
     # To YAML a bare yes is True, as a key too.
     words = {True: "yes", False: "no"}
     arguments = {str(words.get(k, k)): value for k, value in entry.items() if k != "kind"}
-    where, kind = f"columns[{c}], {entry['name']!r}", KINDS[entry["kind"]]
+    for word in words.values() if kind is YesNo else ():
+        if isinstance(arguments.get(word), bool):
+            arguments[word] = words[arguments[word]]
     fields = {name: f for name, f in kind.__dataclass_fields__.items() if f.init}
     needed = [n for n, f in fields.items() if f.default is MISSING and f.default_factory is MISSING]
     unknown = [name for name in arguments if name not in fields]

@@ -5,11 +5,13 @@ independent, and whatever goes together in the table does so through z. The chan
 probabilities, so that the likelihood of a report needs no category to be drawn.
 
 Reports under a budget that people accept tell little of each pair of columns, and a likelihood with
-as many weights as cells believes their noise. So it is held back, as by a normal prior on what
-each log probability varies by (``held`` is its precision), and on how far its mean leaves what the
-column's own reports say (``anchored``):
+as many weights as cells believes their noise. So a nat of information between latents and a column
+has to earn ``held`` nats of likelihood, and a normal prior of precision ``anchored`` holds shares
+near what the column's own reports say, m:
 
-    held / 2 sum Var_z log p + anchored / 2 sum (E_z log p - log m)^2 - log likelihood of n reports.
+    held sum_c I(z; c) + anchored / 2 sum (log E_z p - log m)^2 - log likelihood of n reports.
+
+A column that follows from others has at most its entropy to earn, however sharp it is.
 """
 
 from collections.abc import Sequence
@@ -29,10 +31,11 @@ from privgan.training import History, LikelihoodLoss, fit
 from privgan.training.losses import Value
 
 STEPS, RATE, LATENTS = 600, 1e-2, 12
-HELD, ANCHORED = 2.0, 20.0
+HELD, ANCHORED = 32.0, 20.0
 ROUNDS = 100  # of expectation-maximisation; fewer than it takes, which smooths what noise made
 LEAST = 1e-4  # a probability that a column starts from
-FLOOR = 1e-3  # probabilities below it are not told apart by the prior: certainty is not punished
+FLOOR = 1e-3  # shares below it are not told apart by the prior
+TINY = 1e-12  # a probability below it is 0 in x log x
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class HeldLikelihood(LikelihoodLoss):
     """The likelihood of reports, held near independent columns with the laws ``exp(origin)``.
 
     origin: log probabilities of the cells, (d,), in the reports' columns; 0 elsewhere. held,
-    anchored: the prior's precisions, over the number of reports.
+    anchored: the prior's weights, over the number of reports.
     """
 
     _: KW_ONLY
@@ -50,11 +53,10 @@ class HeldLikelihood(LikelihoodLoss):
 
     def between(self, x: Tensor, y: Tensor, a: Tensor | None = None) -> Value:
         found = super().between(x, y, a)
-        log = x.clamp_min(FLOOR).log()  # what is rarer still is all alike
-        mean = log.mean(0)
-        spread = (log - mean).square().mean(0).sum()
-        moved = (mean - self.origin.to(mean)).square().sum()
-        return Value(found.value + (self.held * spread + self.anchored * moved) / 2, True)
+        mean = x.mean(0)
+        told = (x * (x.clamp_min(TINY) / mean.clamp_min(TINY)).log()).sum(1).mean()  # nats
+        moved = (mean.clamp_min(FLOOR).log() - self.origin.to(mean)).square().sum()
+        return Value(found.value + self.held * told + self.anchored / 2 * moved, True)
 
 
 def marginals(reports: Reports) -> list[Tensor]:
@@ -103,7 +105,7 @@ def train(
     reports: of one release, or several with budgets of their own, which train together. Every step
     is of `fit`: seeded, resumable from ``checkpoint``, with held-out likelihoods in the history.
     lr: at first, falling to 0. hidden: widths of layers between latents and log probabilities; by
-    default these are linear.
+    default these are linear. held, anchored: the prior's weights, as above.
     Raises ValueError for reports of another table.
     """
     checks.instance("table", table, Table)

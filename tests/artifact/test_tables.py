@@ -1,11 +1,17 @@
 """Real tables fit their schemas, distances mean what they say, and rivals know what they should."""
 
+import io
+import zipfile
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from privgan.artifact import table_rivals, table_study, tables
 from privgan.artifact.data import DataUnavailable, data_dir
+from privgan.artifact.pictures import tables as pictures
 from privgan.tables import Category, Table, YesNo
 
 PAIR = Table(YesNo("a"), Category("b", ["x", "y", "z"]), YesNo("c"))
@@ -47,6 +53,63 @@ def test_a_table_that_is_not_there_says_so(monkeypatch, tmp_path):
     assert data_dir() == tmp_path
 
 
+@pytest.fixture
+def geonames(tmp_path, monkeypatch):
+    """A stand-in for GeoNames: what it answers with, and which addresses were asked for."""
+    lines = [
+        ["7", 'Foo "Bar', "Foo", "", "42.5", "-1.25", "P", "PPL", "NA"],
+        ["8", "NA", "NA", "", "-33", "151", "P", "PPL", "AU"],
+    ]
+    dump = io.BytesIO()
+    with zipfile.ZipFile(dump, "w") as files:
+        files.writestr("cities5000.txt", "".join("\t".join(line) + "\n" for line in lines))
+    answer, asked = {"content": dump.getvalue()}, []
+
+    class Downloader:
+        def __init__(self, **_):
+            pass
+
+        def __call__(self, url, output, _):
+            asked.append(url)
+            if answer["content"] is None:
+                raise requests.ConnectionError("down")
+            with open(output, "wb") as file:
+                file.write(answer["content"])
+
+    monkeypatch.setattr(tables.pooch, "HTTPDownloader", Downloader)
+    monkeypatch.setenv("PRIVGAN_DATA_DIR", str(tmp_path))
+    return answer, asked
+
+
+def test_places_are_made_of_geonames_dump_once(geonames, tmp_path):
+    _, asked = geonames
+    with pytest.warns(UserWarning, match="2 cities are GeoNames' of today"):
+        first = tables.places()
+    assert first.tolist() == [[-1.25, 42.5], [151.0, -33.0]]
+    assert asked == [tables.GEONAMES]
+    assert [p.name for p in tmp_path.rglob("*.*")] == ["world_cities.csv.gz"]
+    kept = pd.read_csv(tmp_path / tables.PLACES, keep_default_na=False)
+    assert kept.name.tolist() == ['Foo "Bar', "NA"]
+    assert np.array_equal(tables.places(), first)  # of the file, without a word
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"<html>log in</html>"])
+def test_places_that_cannot_be_had_say_so(geonames, tmp_path, content):
+    answer, _ = geonames
+    answer["content"] = content
+    with pytest.raises(DataUnavailable, match=r"world_cities.csv.gz is not in .*; put it there"):
+        tables.places()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_file_in_the_place_of_places_is_named(geonames, tmp_path):
+    (tmp_path / "places").mkdir()
+    (tmp_path / tables.PLACES).write_text("other")
+    with pytest.raises(ValueError, match="cannot be read as cities; move it away"):
+        tables.places()
+
+
 def test_distances_are_zero_for_the_same_and_grow_with_what_is_lost():
     codes = PAIR.codes(PAIR.records(rows(4000)))
     assert tables.total_variation(codes, codes, PAIR) == (0.0, 0.0)
@@ -86,5 +149,39 @@ def test_the_study_counts_every_method_once_for_each_budget_and_seed(tmp_path):
     methods = [table_study.OURS, *table_rivals.RIVALS]
     assert [r["method"] for r in found] == [table_study.RAW, *methods, *methods]
     best = table_study.best_rival(found, 8.0, "two_way")
-    assert best[1] == min(table_study.mean(found, m, 8.0, "two_way") for m in methods[1:])
-    assert all(method in table_study.in_words(found, [8.0]) for method in methods)
+    means = {m: table_study.mean(found, m, 8.0, "two_way") for m in methods[1:]}
+    assert means[best] == min(means.values())
+    text = table_study.table(found, [8.0]).data
+    assert text.count("| 8 |") == len(methods)
+    two_way = table_study.mean(found, table_study.OURS, 8.0, "two_way")
+    assert f"| {two_way:.3g} ± " in text  # two seeds have an error
+    assert "±" not in text.splitlines()[-1]  # raw rows are one table
+    fig = pictures.losses({"small": found}, [8.0])
+    assert [*pictures.LOOKS] == methods
+    assert [ax.get_title() for ax in fig.axes] == ["small", "small"]
+    plt.close(fig)
+
+
+def test_ratios_and_gaps_pair_what_saw_the_same_reports():
+    ours, others = {0: 0.1, 1: 0.3}, {0: 0.2, 1: 0.4}
+    rows = [
+        {"method": method, "epsilon": 4.0, "seed": s, "two_way": error[s] + more}
+        for method, error, more in [
+            (table_study.OURS, ours, 0.0),
+            *((rival, others, k) for k, rival in enumerate(table_rivals.RIVALS)),
+        ]
+        for s in (0, 1)
+    ]
+    assert table_study.ratio(rows, 4.0, "two_way") == pytest.approx([0.5, 0.75])
+    assert table_study.gap(rows, 4.0, "two_way") == pytest.approx([0.1, 0.1])
+
+
+def test_a_map_recovers_what_reports_blur():
+    rng = np.random.default_rng(0)
+    cities = np.concatenate([rng.normal(c, 2.0, (300, 2)) for c in ([-75.0, 5.0], [105.0, 35.0])])
+    found = table_study.recovered_map(cities, reach=20.0, degrees=10.0, steps=40, seed=0)
+    errors = table_study.map_errors(cities, [found])
+    assert errors["recovered"][0] < 0.95 * errors["reports"][0]
+    fig = pictures.maps(cities, found)
+    assert len(fig.axes) == 3
+    plt.close(fig)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import privgan as pg
 from privgan.tables import Category, Date, Integer, Number, Place, Table, YesNo, read_frame
+from privgan.tables.training import by_column
 
 TEXTS = st.text("abcdef ?-éß", min_size=1, max_size=6)
 
@@ -185,6 +186,20 @@ def test_it_is_described_in_plain_words():
     assert "nothing is learned of how" in ADULTS.describe(1.0)
 
 
+def test_what_is_promised_of_a_share_is_kept():
+    table = Table(Integer("age", 0, 99, cells=10), YesNo("smokes"))
+    said = [line.split() for line in table.describe(2.0, 4000, choose=1).splitlines()]
+    promised = {words[0]: float(words[-2]) / 100 for words in said if words[-1] == "%"}
+    rng, shares = np.random.default_rng(0), []
+    for seed in range(30):
+        people = {"age": rng.integers(0, 100, 4000), "smokes": rng.random(4000) < 0.5}
+        reports = table.simulate(pd.DataFrame(people), epsilon=2.0, choose=1, seed=seed)
+        shares.append(torch.cat([c.unbiased(y.double()).mean(0) for c, y in by_column(reports)]))
+    off = torch.stack(shares).std(0)
+    for column, cells in zip(table.columns, table.slices, strict=True):
+        assert off[cells].mean().item() == pytest.approx(promised[column.name], rel=0.25)
+
+
 def test_one_and_two_may_stand_for_no_and_yes():
     column = YesNo("b", yes=2, no=1, missing=True)
     for said in ([2, 1, None], [True, False, None]):
@@ -228,6 +243,9 @@ def test_schemas_are_read_from_json_and_yaml(tmp_path):
     table = Table.read(other)
     frame = pd.DataFrame({"age": [20, 30], "smokes": ["Y", "?"]})
     assert table.decode(table.encode(frame))["smokes"].tolist() == [True, pd.NA]
+    # What YAML takes for True and False are words here.
+    other.write_text("[{name: smokes, kind: yes/no, yes: yes, no: no}]")
+    assert Table.read(other) == Table(YesNo("smokes", yes="yes", no="no"))
     other.write_text("columns: [{name: age, kind: integer, low: 90, high: 17}]")
     with pytest.raises(ValueError, match=r"columns\[0\], 'age': age: low must be below high"):
         Table.read(other)

@@ -105,12 +105,15 @@ def test_two_commands_make_a_table(tmp_path, capsys):
     people(1500).to_csv(raw, index=False)
     out, made = tmp_path / "reports.parquet", tmp_path / "made.csv"
     assert main(["release", str(schema), str(raw), str(out), "--epsilon", "4"]) == 0
-    assert "spends epsilon 4" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "spends epsilon 4" in said
     assert not read_reports(out)[1].simulation
     assert main(["train", str(out), str(made), "--steps", "20", "--rows", "70"]) == 0
     frame = pd.read_csv(made, dtype={"work": str}, keep_default_na=False, na_values=[""])
     assert PEOPLE.encode(frame).shape == (70, 4)
-    assert "no raw data were read" in (tmp_path / "made.html").read_text()
+    page = (tmp_path / "made.html").read_text()
+    assert "1500 reports of a table of 4 columns" in page
+    assert "no raw data were read" in page
     assert (tmp_path / "made.ckpt").exists()
 
 
