@@ -74,6 +74,7 @@ def quality(
         ticks = sorted({float(level.split()[1]) for level in levels})
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
         ax.minorticks_off()
-    fig.supxlabel("noise standard deviation per pixel", fontsize="medium")
+    for ax in axes[1]:
+        ax.set_xlabel("noise standard deviation per pixel")
     outside(fig, axes[1, 1], 3, "outside lower center")
     return fig

@@ -235,7 +235,7 @@ def compare(
     problems: for every case a function that makes one, and its arguments but the seed, which comes
     last. steps: of each way.
     """
-    plan = [(c, w, t, s) for c in problems for w in WAYS for t in times for s in seeds]
+    plan = [(c, w, t, s) for c in problems for t in times for w in WAYS for s in seeds]
     calls = [
         (problems[c][0], [*problems[c][1], s], w, t * steps[w], s, shown) for c, w, t, s in plan
     ]
@@ -259,15 +259,12 @@ def best(
 
 
 def table(runs: Sequence[Run], scores: Sequence[str]) -> Any:
-    """Means over the seeds with their errors, as a data frame: a row for every case and way."""
-    import pandas as pd
-
+    """Means over the seeds with their errors: a row for every case, length and way."""
     rows = []
-    for case, way, times in dict.fromkeys((r.case, r.way, r.times) for r in runs):
-        found = {score: by_seed(runs, case, way, times, score) for score in scores}
-        words = {score: found_in_words(**mean_and_error(v)) for score, v in found.items()}
-        rows.append({"case": case, "way": way, "times": times} | words)
-    return pd.DataFrame(rows).set_index(["case", "way", "times"])
+    for case, times, way in dict.fromkeys((r.case, r.times, r.way) for r in runs):
+        found = (mean_and_error(by_seed(runs, case, way, times, score)) for score in scores)
+        rows.append([case, times, way, *(found_in_words(**values) for values in found)])
+    return plotting.table(rows, ["case", "times", "way", *scores])
 
 
 def as_numbers(runs: Iterable[Run]) -> dict[str, Scores]:
