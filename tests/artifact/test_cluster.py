@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import pytest
 import torch
@@ -17,10 +18,15 @@ quiet = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Deprecati
 
 
 @pytest.fixture(scope="module")
-def address():
+def cluster():
     settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(processes=True, silence_logs=50, **settings) as started:
-        yield started.scheduler_address
+        yield started
+
+
+@pytest.fixture
+def address(cluster):
+    return cluster.scheduler_address
 
 
 @quiet
@@ -92,17 +98,18 @@ def test_where_nobody_answers_no_notebook_is_started(project, monkeypatch, wrong
     )
 
 
-@quiet
-def test_a_cluster_without_workers_is_refused():
-    settings = {"n_workers": 0, "dashboard_address": ":0", "silence_logs": 50}
-    with LocalCluster(processes=False, **settings) as started:
-        named = sweep.cluster(started.scheduler_address)
-        with pytest.raises(OSError, match="has no workers; start some first"), named:
-            pass
-
-
 def test_dask_is_asked_for_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     named = sweep.cluster("tcp://127.0.0.1:9")
     with pytest.raises(ImportError, match=r"pip install privgan\[cluster\]"), named:
+        pass
+
+
+@quiet
+def test_a_cluster_without_workers_is_refused(cluster):  # the last: its workers do not come back
+    cluster.scale(0)
+    while cluster.scheduler_info["workers"]:
+        time.sleep(0.05)
+    named = sweep.cluster(cluster.scheduler_address)
+    with pytest.raises(OSError, match="has no workers; start some first"), named:
         pass
