@@ -68,6 +68,7 @@ def one(rank: int, count: int, cores: list[int], port: int, said: Any, *work: in
     if not rank:
         said.put(found)
     if count > 1:
+        dist.barrier()  # gloo aborts a process whose peer has left while it still listens
         dist.destroy_process_group()
 
 

@@ -20,6 +20,8 @@ from privgan.sinkhorn._threads import share_out, shares
 # compiled, in other machine code than in the loop that was kept, and give other bits.
 inlined = njit(forceinline=True, error_model="numpy")
 inlined_fast = njit(forceinline=True, error_model="numpy", fastmath=True)
+# Sums in any order that keep what is not finite: the iteration asks for it.
+inlined_sum = njit(forceinline=True, error_model="numpy", fastmath={"reassoc", "contract"})
 
 ALIGN = 4  # rows, of which some loops take four at a time: how many share them changes no bit
 

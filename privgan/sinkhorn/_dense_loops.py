@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from privgan.sinkhorn._compiled import by_rows, compiled, compiled_fast, inlined_fast, views
+from privgan.sinkhorn._compiled import (
+    by_rows,
+    compiled,
+    compiled_fast,
+    inlined_fast,
+    inlined_sum,
+    views,
+)
 from privgan.sinkhorn._threads import share_out
 
 BLOCK = 4096  # numbers of a row, and
@@ -120,11 +127,21 @@ def _columns(psi0, psi, shift, partial, log_q):
         log_q[j] = np.log(total) + (psi[j] - psi0[j] - shift)
 
 
-# The iteration's algebra on small vectors, done before a framework would have dispatched it.
+@inlined_sum
+def _product(u, v):
+    total = 0.0
+    for j in range(len(u)):
+        total += u[j] * v[j]
+    return total
+
+
+# The iteration's algebra on small vectors, done before a framework would have dispatched it. Loops:
+# from 10 000 entries on a BLAS would share a product out to threads, which busy cores make it wait
+# for (two processes, a core each: 4 ms a product).
 @compiled
 def measure(a, b, phi, psi, log_q):
     """The L1 marginal error and the dual."""
-    return (b * np.abs(np.expm1(log_q))).sum(), a @ phi + b @ psi
+    return (b * np.abs(np.expm1(log_q))).sum(), _product(a, phi) + _product(b, psi)
 
 
 @compiled
@@ -132,7 +149,7 @@ def combine(steps, residuals, gram, count, step, residual):
     slot, k = (count - 1) % len(steps), min(count, len(steps))
     steps[slot], residuals[slot] = step, residual
     for i in range(k):
-        gram[slot, i] = gram[i, slot] = residuals[i] @ residual
+        gram[slot, i] = gram[i, slot] = _product(residuals[i], residual)
     size = np.trace(gram[:k, :k])
     if k == 1 or not 1e-280 < size < 1e280:
         return step
@@ -140,4 +157,8 @@ def combine(steps, residuals, gram, count, step, residual):
     for i in range(k):
         damped[i, i] += 1e-10 * size
     weights = np.linalg.solve(damped, np.ones(k))
-    return (weights / weights.sum()) @ steps[:k]
+    weights /= weights.sum()
+    combined = np.zeros(len(step))
+    for i in range(k):
+        combined += weights[i] * steps[i]
+    return combined

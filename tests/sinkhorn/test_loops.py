@@ -70,3 +70,15 @@ def test_gradients_pass_over_only_what_rounding_hides(kind, dtype):
     slopes = 2 * differences if kind == SQUARED_L2 else differences.sign()
     exact = (plan[:, :, None].double() * slopes).sum(1)
     assert (out - exact).abs().max() < 8 * torch.finfo(dtype).eps * exact.abs().max()
+
+
+def test_the_iterations_algebra_leaves_no_product_to_a_blas_with_threads_of_its_own():
+    b, memory = np.full(9, 1 / 9), np.zeros((2, 3, 9))
+    given = {"measure": (b, b, b, b, 0 * b), "combine": (*memory, np.zeros((3, 3)), 1, b, b)}
+    for name, arguments in given.items():
+        loop = numba.njit(getattr(_dense_loops, name).py_func)  # kept code cannot be looked at
+        loop(*arguments)
+        (code,) = loop.inspect_llvm().values()
+        assert "xxdot" not in code
+        assert "gemv" not in code
+    assert _dense_loops.measure(*given["measure"]) == (0.0, pytest.approx(2 / 9))
