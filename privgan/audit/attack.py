@@ -10,8 +10,8 @@ rates are replaced by exact (Clopper-Pearson) confidence bounds.
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 import torch
-from scipy.special import betaincinv, ndtri
 from torch import Tensor
 
 from privgan.mechanisms import Mechanism
@@ -92,7 +92,7 @@ def epsilon_figure(delta: float) -> Figure:
 
 def mu_figure(tpr: np.ndarray, fpr: np.ndarray) -> np.ndarray:
     """The mean difference, in standard deviations, at which a Gaussian has these two rates."""
-    return np.asarray(ndtri(tpr) - ndtri(fpr))
+    return np.asarray(scipy.special.ndtri(tpr) - scipy.special.ndtri(fpr))
 
 
 def _bounds(
@@ -102,6 +102,10 @@ def _bounds(
     n, m = len(positive), len(negative)
     hits = n - np.searchsorted(np.sort(positive), thresholds)
     false = m - np.searchsorted(np.sort(negative), thresholds)
-    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), n - hits + 1, alpha / 2), 0.0)
-    high = np.where(false < m, betaincinv(false + 1, np.maximum(m - false, 1), 1 - alpha / 2), 1.0)
+    low = np.where(
+        hits > 0, scipy.special.betaincinv(np.maximum(hits, 1), n - hits + 1, alpha / 2), 0.0
+    )
+    high = np.where(
+        false < m, scipy.special.betaincinv(false + 1, np.maximum(m - false, 1), 1 - alpha / 2), 1.0
+    )
     return low, high

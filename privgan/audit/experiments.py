@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaincc, gammaln, log_ndtr
+import scipy
 from torch import Tensor
 
 from privgan.mechanisms import (
@@ -92,9 +92,9 @@ class Experiment:
         if mu == 0.0:
             return float((self.p * -np.expm1(np.minimum(above, 0.0))).sum())
         # That of Balle and Wang (`privgan.mechanisms.budget`) at what each report leaves over.
-        first = log_ndtr(mu / 2 - above / mu)
+        first = scipy.special.log_ndtr(mu / 2 - above / mu)
         with np.errstate(invalid="ignore"):
-            drop = np.minimum(above + log_ndtr(-mu / 2 - above / mu) - first, 0.0)
+            drop = np.minimum(above + scipy.special.log_ndtr(-mu / 2 - above / mu) - first, 0.0)
         return float((self.p * np.exp(first) * -np.expm1(np.nan_to_num(drop, nan=0.0))).sum())
 
 
@@ -176,9 +176,11 @@ def euclidean_laplace(t: float, d: int, epsilon: float) -> Experiment:
     angle = widest * (nodes + 1) / 2
     # loss + t cos(angle), which is 0 at the widest angle, without cancelling there.
     along = 2 * t * np.sin((widest + angle) / 2) * np.sin((widest - angle) / 2)
-    log_area = math.log(math.pi) / 2 + gammaln((d - 1) / 2) - gammaln(d / 2)
+    log_area = (
+        math.log(math.pi) / 2 + scipy.special.gammaln((d - 1) / 2) - scipy.special.gammaln(d / 2)
+    )
     density = np.exp((d - 2) * np.log(np.sin(angle)) - log_area) * weights * widest / 2
-    below = (density * gammaincc(d, (t * t - loss * loss) / (2 * along))).sum(1)
+    below = (density * scipy.special.gammaincc(d, (t * t - loss * loss) / (2 * along))).sum(1)
     p = np.diff(np.concatenate([[0.0], below, [1.0]]))
     return Experiment(np.maximum(p - ROUNDING, 0.0), p[::-1] + ROUNDING, t)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,8 +40,6 @@ def line_p_value(
 
     numbers: which columns are, (d,) bool; all by default. The others stay as they were drawn.
     """
-    from scipy import stats  # a second and a half to import
-
     numbers = torch.ones(y.shape[1], dtype=torch.bool) if numbers is None else numbers
     moving = y[:, numbers]
     if not y.isfinite().all():
@@ -51,7 +50,10 @@ def line_p_value(
     close = torch.finfo(y.dtype).eps * moving.abs().amax(0) / away.median(0).values
     close = close.nan_to_num(1.0).clamp(max=1.0)
     repeats = len(y) - len(moving.unique(dim=0))
-    if spread == 0.0 or stats.poisson.sf(repeats - 1, len(y) ** 2 * float(close.min())) < RARE:
+    if (
+        spread == 0.0
+        or scipy.stats.poisson.sf(repeats - 1, len(y) ** 2 * float(close.min())) < RARE
+    ):
         return 0.0
     blocks = y[: len(y) // 2 * 2].reshape(-1, 2, y.shape[1])
     rng = np.random.default_rng(len(y))
@@ -62,7 +64,7 @@ def line_p_value(
         directions = torch.zeros_like(part)
         directions[:, :, numbers] = torch.as_tensor(lines).reshape(len(part), 2, -1)
         rank = _ranks(mechanism, x, part, directions, spread)
-        p.append(float(stats.kstest(rank, "uniform").pvalue))
+        p.append(float(scipy.stats.kstest(rank, "uniform").pvalue))
     return bonferroni(p)
 
 
@@ -74,8 +76,6 @@ def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
     angle between them. Either place's distribution function is uniform. Of many reports it takes
     the first `DIRECTIONS`.
     """
-    from scipy import stats  # a second and a half to import
-
     y = y[:DIRECTIONS]
     if not y.isfinite().all() or len(y) > len(y.unique(dim=0)):
         return 0.0
@@ -93,7 +93,7 @@ def direction_p_value(mechanism: Mechanism, x: Tensor, y: Tensor) -> float:
         (centre.expand_as(y), outward, here, zero, half, d - 2),
     ):
         rank = _circle_ranks(mechanism, x, torch.stack([origin, way]), at, low, high, power)
-        p.append(float(stats.kstest(rank, "uniform").pvalue))
+        p.append(float(scipy.stats.kstest(rank, "uniform").pvalue))
     return bonferroni(p)
 
 
@@ -123,8 +123,6 @@ def _counted(y: Tensor, log_chance: Callable[[Tensor], Tensor]) -> float:
 
     And how often neighbouring rows agree, which must be as often as independent ones do.
     """
-    from scipy import stats  # a second and a half to import
-
     seen, counts = y.unique(dim=0, return_counts=True)
     chance = log_chance(seen).exp().numpy()
     expected, counts = chance * len(y), counts.numpy()
@@ -138,9 +136,9 @@ def _counted(y: Tensor, log_chance: Callable[[Tensor], Tensor]) -> float:
     chi_square = ((observed - expected) ** 2 / expected).sum()
     if len(observed) < 2:
         return 1.0 if chi_square < 1e-6 * len(y) else 0.0
-    frequencies = float(stats.chi2.sf(chi_square, len(observed) - 1))
+    frequencies = float(scipy.stats.chi2.sf(chi_square, len(observed) - 1))
     agree = int((y[0:-1:2] == y[1::2]).all(1).sum())
-    neighbours = stats.binomtest(agree, len(y) // 2, min(1.0, float((chance**2).sum())))
+    neighbours = scipy.stats.binomtest(agree, len(y) // 2, min(1.0, float((chance**2).sum())))
     return bonferroni([frequencies, float(neighbours.pvalue)])
 
 

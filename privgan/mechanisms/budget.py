@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from scipy.special import erfcx
+import scipy
 
 from privgan import checks
 
@@ -155,7 +155,7 @@ def _phi(z: float) -> float:
 
 
 def _mills(z: float) -> float:
-    return math.sqrt(math.pi / 2) * float(erfcx(z / math.sqrt(2)))
+    return math.sqrt(math.pi / 2) * float(scipy.special.erfcx(z / math.sqrt(2)))
 
 
 def _bracket(holds: Callable[[float], bool], low: float, high: float) -> tuple[float, float]:

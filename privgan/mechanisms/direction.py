@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -161,17 +162,17 @@ class PrivUnit(Mechanism):
             raise ValueError(
                 f"epsilon must be at most {MOST:g} nats, where float64 ends, got {epsilon!r}"
             )
-        from scipy.special import betaincinv, expit  # rarely needed, as below
-
         logits = TRIED[epsilon - TRIED > 1e-9]  # a cap of less than half the sphere
-        shares = expit(logits - epsilon)
-        heights = np.sqrt(1.0 - betaincinv((bounds.dim - 1) / 2, 0.5, 2.0 * shares))
-        tried = [pair for pair in zip(heights, expit(logits), strict=True) if pair[0] < 1.0]
+        shares = scipy.special.expit(logits - epsilon)
+        heights = np.sqrt(1.0 - scipy.special.betaincinv((bounds.dim - 1) / 2, 0.5, 2.0 * shares))
+        tried = [
+            pair for pair in zip(heights, scipy.special.expit(logits), strict=True) if pair[0] < 1.0
+        ]
         if not tried:
             raise ValueError(f"float64 cannot hold so small a cap in {bounds!r}; lower epsilon")
         height = float(max(tried, key=lambda pair: _powers(pair[0], pair[1], bounds.dim)[0])[0])
         share = _share(height, bounds.dim)
-        keep = float(expit(epsilon - math.log1p(-share) + math.log(share)))
+        keep = float(scipy.special.expit(epsilon - math.log1p(-share) + math.log(share)))
         step = 2.0**-53
         while _epsilon(height, keep, bounds.dim) > epsilon:  # rounding
             keep, step = keep * (1.0 - step), 2.0 * step
@@ -213,8 +214,6 @@ class PrivUnit(Mechanism):
             )
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        from scipy.special import betaincinv
-
         self._check_resolved(x.dtype)
         n, axis = len(x), x.detach().cpu().double()
         axis = axis / torch.linalg.vector_norm(axis, dim=1, keepdim=True)
@@ -225,7 +224,9 @@ class PrivUnit(Mechanism):
         above = np.where(inside, share * u, share + (1.0 - share) * u)
         below = np.where(inside, 1.0 - share * u, (1.0 - share) * (1.0 - u))
         nearer = np.minimum(above, below)
-        t = np.sqrt(1.0 - betaincinv((self.dim - 1) / 2, 0.5, np.minimum(2.0 * nearer, 1.0)))
+        t = np.sqrt(
+            1.0 - scipy.special.betaincinv((self.dim - 1) / 2, 0.5, np.minimum(2.0 * nearer, 1.0))
+        )
         t = np.where(above <= below, t, -t)
         t = np.where(inside, np.maximum(t, self.height), t)
         along = torch.from_numpy(t)[:, None]
@@ -246,9 +247,7 @@ class PrivUnit(Mechanism):
 
 def _share(height: float, dim: int) -> float:
     """What the cap has of the sphere: half the chance that t^2 >= height^2, for height >= 0."""
-    from scipy.special import betainc
-
-    return float(0.5 * betainc((dim - 1) / 2, 0.5, (1.0 - height) * (1.0 + height)))
+    return float(0.5 * scipy.special.betainc((dim - 1) / 2, 0.5, (1.0 - height) * (1.0 + height)))
 
 
 def _epsilon(height: float, keep: float, dim: int) -> float:
@@ -258,12 +257,12 @@ def _epsilon(height: float, keep: float, dim: int) -> float:
 
 def _powers(height: float, keep: float, dim: int) -> tuple[float, float]:
     """E[t] and E[t^2]. Under uniform directions t^2 has the law Beta(1/2, (d - 1) / 2)."""
-    from scipy.special import betainc, betaln
-
     a, share, rim = (dim - 1) / 2, _share(height, dim), (1.0 - height) * (1.0 + height)
     # The integrals of t and of t^2 over the cap, over its share of the sphere.
-    first = math.exp(a * math.log(rim) - math.log(2 * a) - betaln(0.5, a) - math.log(share))
-    second = float(betainc(a, 1.5, rim)) / (2 * dim * share)
+    first = math.exp(
+        a * math.log(rim) - math.log(2 * a) - scipy.special.betaln(0.5, a) - math.log(share)
+    )
+    second = float(scipy.special.betainc(a, 1.5, rim)) / (2 * dim * share)
     outside = (1.0 - keep) / (1.0 - share)
     slope = first * (keep - share * outside)
     return slope, second * keep + (1.0 / dim - second * share) * outside

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -135,7 +136,5 @@ def low_frequencies(side: int, keep: int) -> Tensor:
     side, keep = checks.positive_int("side", side), checks.positive_int("keep", keep)
     if keep > side:
         raise ValueError(f"keep is {keep}, but {side} x {side} images have {side} frequencies")
-    import scipy.fft  # rarely needed
-
     lowest = scipy.fft.dct(np.eye(side), axis=0, norm="ortho")[:keep]
     return torch.from_numpy(np.kron(lowest, lowest))

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from privgan import checks
@@ -97,7 +97,7 @@ class Spent:
         tail = 1e-9 * checks.probability("delta", delta)
         coordinates = sum(grid.dim for grid in self.grids)
         widest = max(grid.step for grid in self.grids)
-        t = -float(ndtri(tail / (2 * coordinates))) + widest / 2
+        t = -float(scipy.special.ndtri(tail / (2 * coordinates))) + widest / 2
         above = sum(grid.dim * grid.step**2 / 8 for grid in self.grids)
         below = sum(g.dim * g.step**2 * (g.mu + t) ** 2 / 8 for g in self.grids)
         mu = math.hypot(*(grid.mu for grid in self.grids))

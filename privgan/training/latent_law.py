@@ -8,6 +8,7 @@ normals fitted to latents of reports mends it. Reports are all it needs: it is p
 import math
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +40,6 @@ def _one_class(
     u: Tensor, components: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (c,), means (c, l) and factors (c, l, l); components that are not used weigh 0."""
-    from scipy.cluster.vq import kmeans2  # rarely needed
-
     n, dim = u.shape
     weights = torch.zeros(components, dtype=torch.float64)
     means = torch.zeros(components, dim, dtype=torch.float64)
@@ -50,7 +49,7 @@ def _one_class(
         weights[0] = 1.0
         return weights, means, factors
     ridge = RIDGE * u.var(0).mean() * torch.eye(dim, dtype=torch.float64)
-    _, nearest = kmeans2(u.numpy(), used, minit="++", rng=rng)
+    _, nearest = scipy.cluster.vq.kmeans2(u.numpy(), used, minit="++", rng=rng)
     shares = torch.nn.functional.one_hot(torch.from_numpy(nearest).long(), used).double()
     for _ in range(ROUNDS):
         mass = shares.sum(0).clamp_min(1e-9)

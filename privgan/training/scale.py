@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 from torch import Tensor
 
 from privgan import checks
@@ -103,7 +103,7 @@ def largest_allowed_scale(
             f"log_likelihood is not finite at scale {scales[row]:g}: the law fitted there cannot "
             "make some held-out report at all"
         )
-    threshold = -float(ndtri(level / (len(scales) - 1)))
+    threshold = -float(scipy.special.ndtri(level / (len(scales) - 1)))
     score = [-math.inf] + [
         max(_standard_errors(ll[smaller] - ll[i]) for smaller in range(i))
         for i in range(1, len(scales))
