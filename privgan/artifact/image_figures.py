@@ -11,7 +11,11 @@ from privgan.artifact.image_study import Scores, Sent, seeds
 from privgan.artifact.plotting import NOISES, PAGE, curve, look, mosaic, outside
 from privgan.generators import Labelled
 
-PLANS: dict[str, dict[str, str]] = {"network": {}, "batch": {"markerfacecolor": "white"}}
+WAYS = {  # how a filled marker is told from an empty one, and what it is called
+    "network": ("matched", "plan of a network", {}),
+    "batch": ("matched", "plan of a batch", {"markerfacecolor": "white"}),
+    "likelihood": ("likelihood", "likelihood", {}),
+}
 READERS = {"network on reports": "s", "linear": "x", "quadratic": "+"}
 PANELS = {
     "frechet": "Fréchet distance",
@@ -56,9 +60,9 @@ def quality(
         for noise in NOISES:
             own = sorted((float(level.split()[1]), level) for level in levels if noise in level)
             stds = [std for std, _ in own]
-            for plan, filled in PLANS.items() if own else ():
-                style = look("matched", noise, label=f"{noise}, plan of a {plan}", **filled)
-                found = [[v[score] for v in seeds(scores, level, plan)] for _, level in own]
+            for way, (role, said, filled) in WAYS.items() if own else ():
+                style = look(role, noise, label=f"{noise}, {said}", **filled)
+                found = [[v[score] for v in seeds(scores, level, way)] for _, level in own]
                 for std, values in zip(stds, found, strict=True):  # levels differ in their seeds
                     curve(ax, [std], [[v] for v in values], style, linestyle="none")
                 means = [sum(values) / len(values) for values in found]

@@ -1,6 +1,6 @@
-"""Labelled images behind reports: two plans on the same ones, readers of them, and a judge.
+"""Labelled images behind reports: three ways to learn from the same ones, readers, and a judge.
 
-`Sent` is what people report, `learn` makes a generator of it by either plan of the matched loss,
+`Sent` is what people report, `learn` makes a generator of it by the matched loss or the likelihood,
 `readers` are classifiers that need no generator, and a `Judge` holds the raw images that nobody
 above ever saw.
 """
@@ -24,15 +24,21 @@ from privgan.artifact.referee import Classifier, accuracy, fit_classifier
 from privgan.generators import ConvDecoder, Generator, Labelled
 from privgan.mechanisms import Mechanism, Product, RandomizedResponse, one_hot
 from privgan.plain import digest
-from privgan.training import AmortizedLoss, EntropicLoss, fit, report_nll
+from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, report_nll
 from privgan.training.debiasing import Debiased
 from privgan.training.shuffling import held_out
 
+WAYS: dict[str, Any] = {  # to learn: the matched loss with a batch's plan or a network's, and the likelihood
+    "batch": EntropicLoss,
+    "network": AmortizedLoss,
+    "likelihood": LikelihoodLoss,
+}
 HOLDOUT = 0.02
 TOLD = 1000  # held-out reports that say which generator is likelier
 DRAWS = 64  # latents a report, by the encoder
 POINTS = 50_000  # generated records, where there is no encoder
 LOOKED_AT = 3000  # records in precision and recall
+PASSES = 3  # of a student over what it is taught by
 STUDENT_NOISE = 0.6  # on the images that a student is taught by
 WORDS = {  # what the scores are called where they stand alone
     "frechet": "Fréchet distance to raw test images",
@@ -86,31 +92,31 @@ def network(side: int, seed: int, latents: int) -> Labelled:
 
 
 def learn(
-    plan: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = ""
+    way: str, sent: Sent, settings: Mapping[str, Any], checkpoint: str = ""
 ) -> tuple[Generator, dict[str, float]]:
-    """A generator by the matched loss with its plan a "batch" or a "network", and what it took.
+    """A generator by one of `WAYS`, and what it took.
 
     settings: of `privgan.fit`, and ``latents``; for the network's plan ``warm_up`` too, which is
     `AmortizedLoss`'s anneal. Held-out reports have, by the generator, a likelihood of at least
     minus ``nll`` nats each, and about ``loose`` more at twice the draws. ``seconds`` are the
-    processor's, ``information`` the plan's nats at the end.
+    processor's, ``information`` the plan's nats at the end, where there is a plan.
     """
-    own = dict(settings)
+    own, kind = dict(settings), WAYS[checks.one_of("way", way, WAYS)]
     reports, mechanism = sent.reports(), sent.mechanism
     told = reports[held_out(len(reports), HOLDOUT, sent.seed)][:TOLD]
-    loss: Any
     generator = network(sent.side, sent.seed, own.pop("latents"))
-    if checks.one_of("plan", plan, ("batch", "network")) == "batch":
-        loss = EntropicLoss.matched(mechanism)
-    else:
+    coding: dict[str, Any] = {}
+    if kind is AmortizedLoss:
         coding = {"anneal": own.pop("warm_up"), "autocast": True, "seed": sent.seed}
-        loss = AmortizedLoss.matched(mechanism, **coding)
+    loss: Any = kind.matched(mechanism, **coding)
     own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
     if checkpoint:
         own["checkpoint"] = checkpoint
     started = time.process_time()
     history = fit(generator, reports, loss, **own)
-    took = {"seconds": time.process_time() - started, "information": history.information[-1][1]}
+    took = {"seconds": time.process_time() - started}
+    if kind is not LikelihoodLoss:
+        took["information"] = history.information[-1][1]
     few, many = _nll(loss, generator, told, mechanism)
     return generator, {"nll": many, "loose": few - many} | took
 
@@ -119,7 +125,7 @@ def _nll(
     loss: Any, generator: Generator, told: Tensor, mechanism: Mechanism
 ) -> tuple[float, float]:
     """Two upper bounds of the mean NLL, the second by twice the draws: proposals are an encoder's,
-    or for the batch's plan the generator's own law."""
+    or else the generator's own law."""
     if isinstance(loss, AmortizedLoss):
         found = [loss.log_likelihood(generator, told, draws=k, seed=0) for k in (DRAWS // 2, DRAWS)]
         return -found[0].mean().item(), -found[1].mean().item()
@@ -151,24 +157,37 @@ class Judge:
         distance = metrics.frechet(found, self.truth)
         return {"frechet": distance, "precision": precision, "recall": recall}
 
-    def student(self, images: Tensor, labels: Tensor, *, seed: int = 0) -> float:
+    def student(self, images: Tensor, labels: Tensor, epochs: int = PASSES) -> float:
         """Accuracy on raw test images of a classifier taught by ``images`` with ``labels``."""
-        pupil = fit_classifier(images, labels, noise=STUDENT_NOISE, seed=seed)
+        pupil = fit_classifier(images, labels, epochs=epochs, noise=STUDENT_NOISE, seed=0)
         return accuracy(pupil, self.test.pixels, self.test.labels)
 
-    def scores(self, generator: Generator, n: int) -> dict[str, float]:
-        """`likeness` and ``student`` of ``n`` generated records."""
-        records = generator.sample(n, seed=3)
-        images, labels = records[:, :-10].clamp(0.0, 1.0), records[:, -10:].argmax(1)
-        return self.likeness(images) | {"student": self.student(images, labels)}
+    def scores(self, generator: Generator, n: int, fresh: int = 0) -> dict[str, float]:
+        """`likeness` of ``n`` generated records, and ``student`` of them.
+
+        fresh: a student of this many others instead, each seen once.
+        """
+        records, shown = generator.sample(n, seed=3), PASSES
+        found = self.likeness(_images(records))
+        if fresh:
+            records, shown = generator.sample(fresh, seed=4), 1
+        labels = records[:, -10:].argmax(1)
+        return found | {"student": self.student(_images(records), labels, shown)}
+
+
+def _images(records: Tensor) -> Tensor:
+    return records[:, :-10].clamp(0.0, 1.0)
 
 
 def learn_and_judge(
-    plan: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint: str
+    way: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint: str
 ) -> tuple[Generator, dict[str, float]]:
-    """`learn`, and the scores of what was learned: one call of a sweep."""
-    generator, took = learn(plan, sent, settings, checkpoint)
-    return generator, judge.scores(generator, n) | took
+    """`learn`, and the scores of what was learned: one call of a sweep.
+
+    The student sees as many generated records as a reader of the reports sees reports.
+    """
+    generator, took = learn(way, sent, settings, checkpoint)
+    return generator, judge.scores(generator, n, PASSES * sent.n) | took
 
 
 def readers(sent: Sent, judge: Judge) -> dict[str, float]:
@@ -196,7 +215,7 @@ def nearer_to_training(images: Tensor, train: Tensor, test: Tensor) -> float:
     return (near[0] < near[1]).double().mean().item()
 
 
-Run = tuple[str, str, int] | str  # level, plan and seed; or another name
+Run = tuple[str, str, int] | str  # level, way and seed; or another name
 Scores = Mapping[Run, Mapping[str, float]]
 
 
@@ -208,47 +227,51 @@ def calls(
     n: int,
     checkpoint_dir: str = "",
 ) -> list[tuple[Any, ...]]:
-    """Arguments of `learn_and_judge` for runs of (level, plan, seed)."""
+    """Arguments of `learn_and_judge` for runs of (level, way, seed)."""
     return [
-        call(plan, replace(sent[level], seed=s), settings[level][plan], judge, n, checkpoint_dir)
-        for level, plan, s in runs
+        call(way, replace(sent[level], seed=s), settings[level][way], judge, n, checkpoint_dir)
+        for level, way, s in runs
     ]
 
 
 def call(
-    plan: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint_dir: str
+    way: str, sent: Sent, settings: Mapping[str, Any], judge: Judge, n: int, checkpoint_dir: str
 ) -> tuple[Any, ...]:
     """Arguments of `learn_and_judge`, with a checkpoint of its own where there is a folder."""
-    name = f"{sent.dataset} {plan} {digest([repr(sent)])[:8]}.ckpt"
+    name = f"{sent.dataset} {way} {digest([repr(sent)])[:8]}.ckpt"
     checkpoint = str(Path(checkpoint_dir).absolute() / name) if checkpoint_dir else ""
-    return plan, sent, settings, judge, n, checkpoint
+    return way, sent, settings, judge, n, checkpoint
 
 
-def seeds(scores: Scores, level: str, plan: str) -> list[Mapping[str, float]]:
-    """The scores of a level's trainings by one plan, a seed each."""
-    return [v for run, v in scores.items() if run[:2] == (level, plan)]
+def seeds(scores: Scores, level: str, way: str) -> list[Mapping[str, float]]:
+    """The scores of a level's trainings in one way, a seed each."""
+    return [v for run, v in scores.items() if run[:2] == (level, way)]
 
 
-def mean(scores: Scores, level: str, plan: str) -> dict[str, float]:
+def mean(scores: Scores, level: str, way: str) -> dict[str, float]:
     """Over the seeds."""
-    found = seeds(scores, level, plan)
+    found = seeds(scores, level, way)
     return {key: sum(v[key] for v in found) / len(found) for key in found[0]}
 
 
 def likelier(scores: Scores, level: str) -> str:
-    """The recipe: the plan by whose generators held-out reports are likelier, by their bounds."""
-    return min(("batch", "network"), key=lambda plan: mean(scores, level, plan)["nll"])
+    """The recipe: the way to the generator by which held-out reports are likelier, by its bound.
+
+    Of the first seed, in which all ways have learned from the same reports.
+    """
+    found = {run[1]: v["nll"] for run, v in scores.items() if run[0] == level and run[2] == 0}
+    return min(found, key=lambda way: found[way])
 
 
 def table(scores: Scores) -> Any:
-    """A data frame of means over the seeds with their errors: a row for each level and plan."""
+    """A data frame of means over the seeds with their errors: a row for each level and way."""
     import pandas as pd
 
     rows = {}
     for run in scores:
-        level, plan = (run, "network") if isinstance(run, str) else run[:2]
-        found = [scores[run]] if isinstance(run, str) else seeds(scores, level, plan)
-        rows[level, plan] = {
+        level, way = (run, "network") if isinstance(run, str) else run[:2]
+        found = [scores[run]] if isinstance(run, str) else seeds(scores, level, way)
+        rows[level, way] = {
             key: found_in_words(**mean_and_error([values[key] for values in found]))
             for key in scores[run]
         }
