@@ -120,7 +120,7 @@ def test_so_they_are_without_a_stored_matrix(both, name):
     assert one[2] == two[2] <= 1e-4
 
 
-KINDS = ["entropic", "norm", "likelihood", "atoms", "blocks", "network"]
+KINDS = ["entropic", "moments", "norm", "likelihood", "atoms", "blocks", "network"]
 
 
 def trained(kind, checkpoint=None, steps=12):
@@ -136,6 +136,8 @@ def trained(kind, checkpoint=None, steps=12):
         parts = [pg.simulate(REPORTS[:300], pg.Gaussian(s), seed=1) for s in (0.3, 0.6)]
         reports, loss = parts, None
     settings = {"steps": steps, "batch_size": 65, "checkpoint": checkpoint}
+    if kind == "moments":
+        settings["start"] = "moments"
     history = fit(generator, reports, loss, **settings)
     told = [nats for _, nats in history.information]
     return history.loss, history.nll, generator.state_dict(), generator.sample(50, seed=0), told
