@@ -28,7 +28,8 @@ from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, r
 from privgan.training.debiasing import Debiased
 from privgan.training.shuffling import held_out
 
-WAYS: dict[str, Any] = {  # to learn: the matched loss with a batch's plan or a network's, and the likelihood
+# To learn: the matched loss with a batch's plan or a network's, and the likelihood.
+WAYS: dict[str, Any] = {
     "batch": EntropicLoss,
     "network": AmortizedLoss,
     "likelihood": LikelihoodLoss,

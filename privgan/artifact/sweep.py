@@ -144,7 +144,7 @@ def cluster(address: str = "") -> Iterator[None]:
 
     If it is empty, on this machine. The cluster's workers need this package, in this version, and
     see files under the same paths. Raises OSError where no scheduler answers, or has no workers,
-    ImportError without ``pip install privgan[cluster]``.
+    ImportError without the package dask.
     """
     checks.instance("address", address, str)
     if not address:
@@ -160,7 +160,7 @@ def _client(address: str) -> Any:
     try:
         from distributed import Client  # only where there is a cluster
     except ImportError as error:
-        raise ImportError("a cluster needs dask: pip install privgan[cluster]") from error
+        raise ImportError("a cluster needs dask: pip install 'dask[distributed]'") from error
     try:
         return Client(address, timeout=PATIENCE)
     except (OSError, ValueError) as error:

@@ -1,9 +1,8 @@
 r"""Releasing records for good: exact noise on a grid, from the ``opendp`` package; exact bits.
 
-Floating-point noise leaks through its low bits (Mironov 2012): many a sum of record and noise can
-only come from one of two records. Here a record is rounded to multiples of a grid g = 2^k and the
-noise is drawn exactly, from cryptographic randomness, on that grid. Its probabilities are
-proportional to exp(-cost / reg) as before, so the matched loss does not change.
+Floating-point noise leaks through its low bits (Mironov 2012). Here a record is rounded to
+multiples of a grid g = 2^k and the noise is drawn exactly, from cryptographic randomness, on that
+grid. Its probabilities are proportional to exp(-cost / reg), so the matched loss does not change.
 
 Rounding moves each coordinate by at most g/2, so two records come apart by at most d g (L1) or
 sqrt(d) g (L2) more than the bounds allow, and this is paid for. The grid is so fine, 2^-20 of the
@@ -16,6 +15,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from privgan.streams import stream
 from privgan.surroundings import usual
 
 FINE = 20  # the grid is this many halvings below the noise and the domain
+DIGITS = Context(prec=50)
 WORD = 64  # bits of a uniform number that are compared with a chance at a time
 
 
@@ -127,7 +128,7 @@ def release(
     budgets add. The reports (float64) say what each record has spent on all of its own, which is
     more than the mechanism's budget by about one part in a million.
 
-    Numbers and randomized response need ``pip install privgan[release]``: ImportError without.
+    Numbers and randomized response need the package opendp: ImportError without.
     Raises ValueError for
     records that are not finite or out of bounds, where bounds are missing, and for mechanisms that
     have no exact sampler; OSError naming a path that cannot be written.
@@ -294,8 +295,9 @@ SAMPLERS: dict[type[Mechanism], Callable[..., tuple[Tensor, Spent]]] = {
 
 
 def _log(ratio: Fraction) -> float:
-    """Its logarithm from above: each of two is below 2000, and off by less than 1e-12."""
-    return math.log(ratio.numerator) - math.log(ratio.denominator) + 2e-12
+    """Its logarithm from above, by a unit in the last place at most."""
+    exact = DIGITS.ln(DIGITS.divide(Decimal(ratio.numerator), Decimal(ratio.denominator)))
+    return found if (found := float(exact)) >= exact else _up(found)
 
 
 def _words(shape: tuple[int, ...]) -> np.ndarray:
@@ -343,8 +345,6 @@ def _opendp() -> Any:
     try:
         import opendp.prelude as dp
     except ImportError as error:
-        raise ImportError(
-            "a release needs the opendp package: pip install privgan[release]"
-        ) from error
+        raise ImportError("a release needs the opendp package: pip install opendp") from error
     dp.enable_features("contrib")
     return dp

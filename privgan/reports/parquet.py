@@ -34,7 +34,7 @@ def decoded(name: str, files: list[Path]) -> Decoded:
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
-            f"{name} is in Parquet files, which need pyarrow: pip install privgan[tables]"
+            f"{name} is in Parquet files, which need pyarrow: pip install pyarrow"
         ) from error
     with tempfile.TemporaryFile() as space:
         first: Any = None

@@ -8,6 +8,7 @@ into; and one more for a missing value where there may be some. Values keep thei
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -116,7 +117,7 @@ class Single(Column):
         column = columns[0]
         gone = column.isna().to_numpy(bool)
         if isinstance(self.missing, tuple):
-            gone = gone | column.isin(self.missing).to_numpy(bool)
+            gone = gone | column.isin([*self.missing, *_numbers(self.missing)]).to_numpy(bool)
         if gone.any() and not self.missing:
             raise Misfit(gone.argmax(), "is missing, which the schema does not allow")
         values = np.full((len(column), 1), math.nan)
@@ -130,6 +131,15 @@ class Single(Column):
     @abstractmethod
     def _numbers(self, column: Any) -> np.ndarray:
         """A pandas column without missing values as numbers (n,)."""
+
+
+def _numbers(texts: Sequence[str]) -> list[float]:
+    """Of the texts that say one: what a file calls "-9" a frame may hold as a number."""
+    found = []
+    for text in texts:
+        with suppress(ValueError):
+            found.append(float(text))
+    return [number for number in found if math.isfinite(number)]
 
 
 class Coded(Single):

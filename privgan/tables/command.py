@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from privgan import checks
 from privgan.files import check_writable, write_atomically
 from privgan.reports import Reports
 from privgan.tables.files import read_frames, read_reports, write_frame, write_reports
@@ -69,19 +70,22 @@ def _train(options: argparse.Namespace) -> None:
     place = Path(options.synthetic)
     check_writable(place, "table")
     table, reports = read_reports(options.reports)
+    rows = len(reports) if options.rows is None else checks.positive_int("--rows", options.rows)
+    checkpoint = place.with_suffix(".ckpt")
     model, _ = train(
         table,
         reports,
         steps=options.steps,
         seed=options.seed,
-        checkpoint=place.with_suffix(".ckpt"),
+        checkpoint=checkpoint,
     )
-    records = model.sample(options.rows or len(reports), seed=options.seed)
+    records = model.sample(rows, seed=options.seed)
     write_frame(place, table.frame(records, seed=options.seed))
     heldout = held_out(len(reports), Training.holdout, options.seed)
     page = place.with_suffix(".html")
     found = quality(table, model, reports, heldout=heldout)
     write_atomically(page, found.html(), "report")
+    checkpoint.unlink(missing_ok=True)  # all is written: other reports may be trained on now
     print(f"{len(records)} generated rows are in {place}, and how good they are in {page}.")
     print(f"Held-out reports: {-found.nll:.4f} nats each; {-found.independent:.4f} under columns")
     print(f"that are independent; standard error of the difference {found.error:.4f}.")

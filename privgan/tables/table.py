@@ -82,7 +82,7 @@ class Table(Value):
             else:
                 said = json.loads(text)
         except ImportError:
-            raise ImportError("a YAML schema needs pyyaml: pip install privgan[tables]") from None
+            raise ImportError("a YAML schema needs pyyaml: pip install pyyaml") from None
         except Exception as error:
             raise ValueError(f"{place} is no JSON or YAML: {error}") from None
         return cls.from_plain(said)
@@ -277,7 +277,7 @@ def _pandas(frame: Any) -> Any:
     try:
         import pandas as pd
     except ImportError:
-        raise ImportError("tables need pandas: pip install privgan[tables]") from None
+        raise ImportError("tables need pandas: pip install pandas") from None
     if isinstance(frame, pd.DataFrame):
         return frame
     if isinstance(frame, pd.Series):

@@ -18,6 +18,7 @@ from privgan.generators import Generator
 from privgan.generators.saved import check_weights
 
 NEARLY = 3.0  # nats from its capacity, a plan is taken to be limited by it
+LONGEST = 200  # letters of a setting that an error repeats
 FORMAT = "privgan checkpoint 2"
 COLUMNS = [  # of a history, with an entry a step
     ("loss", torch.float64),
@@ -278,5 +279,7 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any], step: int) -> str:
             if name == "steps" and own > theirs.get(name, 0):
                 cure = f"finish its own steps first, or {cure}"
             said = [v["says"] if isinstance(v, dict) else v for v in (theirs.get(name), own)]
+            if max(len(repr(v)) for v in said) > LONGEST:
+                return f"its {name} is another; {cure}"
             return f"its {name} is {said[0]!r}, here it is {said[1]!r}; {cure}"
     return ""

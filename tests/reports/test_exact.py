@@ -252,5 +252,17 @@ def test_bad_input_releases_nothing(error, message, change):
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "opendp", None)
     monkeypatch.setitem(sys.modules, "opendp.prelude", None)
-    with pytest.raises(ImportError, match=r"pip install privgan\[release\]"):
+    with pytest.raises(ImportError, match="pip install opendp"):
         pg.release(torch.zeros(1, 1), BOUNDED)
+
+
+@pytest.mark.parametrize("epsilon", [0.01, 1.0, 4.0])
+def test_a_release_says_what_it_spent_to_the_last_digit_and_no_less(epsilon):
+    mechanism = pg.mechanisms.SubsetSelection.calibrate(epsilon=epsilon, k=3)
+    said = pg.release(torch.eye(3)[:1], mechanism).epsilon
+    keep = Fraction(mechanism.keep)
+    odds = keep * 2 / (1 - keep)
+    with mpmath.workdps(90):
+        spent = mpmath.log(mpmath.mpf(odds.numerator) / odds.denominator)
+        assert spent <= said <= spent * (1 + mpmath.mpf(2) ** -52)
+    assert said == pytest.approx(epsilon, rel=2e-14)

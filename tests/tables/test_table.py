@@ -216,6 +216,39 @@ def test_integer_labels_survive_a_csv_with_gaps(tmp_path):
     assert frame.i.tolist() == [pd.NA, 4, 9]
 
 
+@pytest.mark.parametrize(
+    ("column", "written", "meant"),
+    [
+        (YesNo("c", yes=1, no=0, missing="?"), "1,0,?", [True, False, None]),
+        (YesNo("c", yes="1", no="0"), "1,0,1", [True, False, True]),
+        (YesNo("c", yes="1", no="0", missing="-1"), "1,0,-1", [True, False, None]),
+        (YesNo("c", missing="?"), "True,False,?", [True, False, None]),
+        (YesNo("c"), "true,FALSE,True", [True, False, True]),
+        (Category("c", [1, 2, 3], missing="?"), "3,?,1", [3, None, 1]),
+        (Category("c", ["1", "2"], missing=("?", "9")), "2,9,1", ["2", None, "1"]),
+        (Integer("c", 0, 9, missing="-9"), "3,-9,0", [3, None, 0]),
+        (Number("c", 0.0, 9.0, missing=("-9", "n/a")), "3.5,-9,n/a", [3.5, None, None]),
+        (
+            Date("c", "2020-01-01", "2020-12-31", missing="never"),
+            "2020-02-03,never",
+            [pd.Timestamp("2020-02-03"), None],
+        ),
+    ],
+)
+def test_codes_and_marks_of_missing_values_survive_a_csv(tmp_path, column, written, meant):
+    table, path = Table(column), tmp_path / "raw.csv"
+    path.write_text("c\n" + written.replace(",", "\n") + "\n")
+    frame = table.decode(table.encode(read_frame(path, table)))
+    assert [None if pd.isna(v) else v for v in frame.c] == meant
+
+
+def test_a_number_in_a_frame_may_stand_for_a_missing_value():
+    table = Table(Integer("i", 0, 9, missing="-9"), Number("x", 0.0, 1.0, missing=("-9", "n/a")))
+    frame = table.decode(table.encode(pd.DataFrame({"i": [-9, 3], "x": [0.5, -9.0]})))
+    assert frame.i.tolist() == [pd.NA, 3]
+    assert frame.x.isna().tolist() == [False, True]
+
+
 def test_a_tables_mechanism_passes_its_audit_and_half_of_its_budget_does_not():
     mechanism = ADULTS.mechanism(3.0)
     assert pg.audit.audit(mechanism, 3.0, reports=5000).passed

@@ -114,7 +114,20 @@ def test_two_commands_make_a_table(tmp_path, capsys):
     page = (tmp_path / "made.html").read_text()
     assert "1500 reports of a table of 4 columns" in page
     assert "no raw data were read" in page
-    assert (tmp_path / "made.ckpt").exists()
+    assert not (tmp_path / "made.ckpt").exists()
+    people(1400).to_csv(raw, index=False)
+    assert main(["release", str(schema), str(raw), str(out), "--epsilon", "4"]) == 0
+    assert main(["train", str(out), str(made), "--steps", "5"]) == 0
+    assert len(pd.read_csv(made)) == 1400
+
+
+@pytest.mark.parametrize("rows", ["0", "-5"])
+def test_rows_that_cannot_be_are_refused_before_any_training(tmp_path, capsys, rows):
+    out = tmp_path / "reports.parquet"
+    write_reports(out, PEOPLE, PEOPLE.release(people(200), epsilon=4.0))
+    assert main(["train", str(out), str(tmp_path / "made.csv"), "--rows", rows]) == 1
+    assert "--rows" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_a_command_that_fails_says_so_in_a_sentence(tmp_path, capsys):

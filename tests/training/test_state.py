@@ -267,3 +267,18 @@ def test_settings_that_are_no_parameters_are_part_of_the_identity(tmp_path):
     fit(Bent(torch.tanh), checkpoint=tmp_path / "run.pt")
     with pytest.raises(ValueError, match="belongs to another training: its generator"):
         fit(Bent(torch.sin), checkpoint=tmp_path / "run.pt")
+
+
+def test_a_long_setting_that_differs_is_named_and_not_repeated(tmp_path):
+    path, wide = (
+        tmp_path / "run.pt",
+        pg.Product(*((slice(i, i + 1), pg.Gaussian(0.5)) for i in range(9))),
+    )
+    reports = torch.randn(200, 9, generator=torch.Generator().manual_seed(0))
+    fit(pg.Linear(2, 9), reports, pg.EntropicLoss.matched(wide), checkpoint=path)
+    other = pg.Product(*((slice(i, i + 1), pg.Gaussian(0.6)) for i in range(9)))
+    with pytest.raises(
+        ValueError, match="its loss is another; delete it or name another file"
+    ) as told:
+        fit(pg.Linear(2, 9), reports, pg.EntropicLoss.matched(other), checkpoint=path)
+    assert len(str(told.value)) < 300
