@@ -27,7 +27,7 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!http|#)([^)\s]+)\)")
 DISPLAYED = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 TEST = re.compile(r"`(test_\w+)`")
 # Folders of names that have a page of their own in the reference, after the face.
-FOLDERS = ("sinkhorn", "mechanisms", "generators", "training", "audit", "tables")
+FOLDERS = ("sinkhorn", "mechanisms", "generators", "reports", "training", "audit", "tables")
 
 
 def notebooks() -> list[Path]:

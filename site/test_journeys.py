@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 QUESTIONS = re.findall(
     r"^\| (.+\?) \| (.+) \| (.+) \|$", (ROOT / "ARTIFACT-APPENDIX.md").read_text(), re.MULTILINE
 )
+assert len(QUESTIONS) == 9, "the appendix has no table of nine questions"
 
 
 def click(browser, words):

@@ -41,7 +41,8 @@ def test_readme_is_short():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_links_and_pictures_exist(page):
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+    targets = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    for target in targets:
         assert (page.parent / target).exists(), target
 
 

@@ -16,7 +16,7 @@ BEGIN, END = "<!-- written by headlines.py -->\n", "<!-- end -->"
 # A question, the notebook that answers it, and the claim that says the number.
 QUESTIONS = (
     (
-        "How likely are new reports by a circle learned from reports: nats lost to the raw one?",
+        "How many nats a report does a circle learned from reports lose to the raw circle?",
         "01_quickstart",
         "Nats per report lost to the raw law, matched",
     ),
@@ -31,12 +31,12 @@ QUESTIONS = (
         "d = 32: that error over the predicted one, mean of all n",
     ),
     (
-        "How far off are twelve shapes, over maximum likelihood's distance (W2, mean ratio)?",
+        "How far (W2) are six shapes under two noises, over maximum likelihood's distance?",
         "04_manifolds",
         "W2 matched over NPMLE, geometric mean of the cases",
     ),
     (
-        "How well do digits learned under noise of std 0.5 a pixel teach (accuracy)?",
+        "How well do digits learned under noise of std 0.5 a pixel (epsilon 1808) teach?",
         "06_mnist",
         "MNIST, Gaussian 0.5: accuracy of a student of generated records",
     ),
@@ -46,7 +46,7 @@ QUESTIONS = (
         "honest mechanisms refuted, of 35",
     ),
     (
-        "And digits, if epsilon is 10 for image and label together (accuracy)?",
+        "And digits, if epsilon is 10 for image and label together?",
         "09_mnist_ldp",
         "MNIST, epsilon 10: accuracy of a student of generated records",
     ),
@@ -56,7 +56,7 @@ QUESTIONS = (
         "Adult, epsilon 4: error of pairs of columns, ours over the best rival's",
     ),
     (
-        "And a classifier's error, the best rival's less ours (RAND)?",
+        "RAND at epsilon 4: error of a classifier taught by the best rival's rows, less by ours?",
         "11_tables",
         "RAND, epsilon 4: error of a classifier taught by rows, the best rival's less ours",
     ),

@@ -141,7 +141,7 @@ def clouds(
             cloud(ax, points, roles.get(role, role), title, limit)
         for ax in line[len(own) :]:
             ax.set_axis_off()
-        line[0].set_ylabel(case, fontsize="small")
+        line[0].set_ylabel(case, fontsize=7)
     return fig
 
 

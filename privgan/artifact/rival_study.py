@@ -286,7 +286,7 @@ def drawn(runs: Sequence[Run], cases: Sequence[str], times: int, *, side: int) -
             else:
                 plotting.mosaic(ax, records[:20, : side**2], side, "", rows=5)
         place = {"transform": line[0].transAxes, "ha": "right", "va": "center", "rotation": 90}
-        line[0].text(-0.08, 0.5, case, fontsize="small", **place)
+        line[0].text(-0.08, 0.5, case, fontsize=7, **place)
     for ax, way in zip(axes[0], WAYS, strict=True):
-        ax.set_title(way.replace(" ", "\n", 1), fontsize="small")
+        ax.set_title(way.replace(" ", "\n", 1), fontsize=7)
     return fig

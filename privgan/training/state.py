@@ -36,7 +36,7 @@ class History:
     iterations. converged: whether error reached the loss's tolerance. nll: pairs of
     (step, held-out report NLL in nats per report), a few for each training; empty when no
     mechanism is known. information: pairs of (step, nats that the batch's plan carries), as
-    often; near log batch_size the batch is too small for what a report tells, and the loss is
+    often; near ``capacity`` the batch is too small for what a report tells, and the loss is
     biased. snapshots: pairs of (step, generated records as a list of rows), always of the same
     latents, where asked for. seconds: time spent in steps, summed over resumed runs. capacity: the
     most nats that the plan of a batch can carry; None where there is no such limit.

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from privgan._version import __version__
-from privgan.artifact.claims import Claim, claims_table, machine, near, record, verdict
+from privgan.artifact.claims import (
+    Claim,
+    claims_table,
+    found_in_words,
+    machine,
+    near,
+    record,
+    verdict,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_a_claim_over_seeds_has_their_mean_and_its_standard_error():
     claim = near("radius", 1.0, [0.9, 1.0, 1.1], 0.05)
     assert (claim.measured, claim.low, claim.high) == pytest.approx((1.0, 0.95, 1.05))
     assert claim.error == pytest.approx(0.1 / 3**0.5)
-    assert claim.found == "1 ± 0.058"
+    assert claim.found == "1.000 ± 0.058"
     assert near("one number", 1.0, 0.5, 0.5).found == "0.5"
     assert not near("radius", 1.0, [0.9, 0.9], 0.05).passed
 
@@ -94,4 +102,16 @@ def test_what_was_changed_after_a_look_says_so_everywhere(tmp_path):
     record(path, [claim])
     content = json.loads(path.read_text()) | {"stand_in": None, "seconds": 1, "privgan": "0"}
     path.write_text(json.dumps(content))
-    assert "| 0.5 ± 0.1 | <= 1, revised | PASS |" in claims_table(tmp_path, ["n"], markdown=True)
+    assert "| 0.50 ± 0.10 | <= 1, revised | PASS |" in claims_table(tmp_path, ["n"], markdown=True)
+
+
+def test_numbers_are_said_to_the_second_digit_of_their_error():
+    said = {
+        (1.0038, 0.00217): "1.0038 ± 0.0022",
+        (0.8498, 0.0186): "0.850 ± 0.019",
+        (1663.68, 0.4): "1663.68 ± 0.40",
+        (12345.6, 250.0): "12346 ± 250",
+        (0.5, 1e-12): "0.5 ± 1e-12",
+        (0.01187, 0.0): "0.01187",
+    }
+    assert {numbers: found_in_words(*numbers) for numbers in said} == said

@@ -72,4 +72,4 @@ def test_the_recipe_keeps_the_way_whose_held_out_reports_are_likelier():
     }
     assert image_study.likelier(scores, "a") == "network"
     assert image_study.mean(scores, "a", "batch") == {"nll": 2.0}
-    assert image_study.table(scores).loc[("a", "batch"), "nll"] == "2 ± 1"
+    assert image_study.table(scores).loc[("a", "batch"), "nll"] == "2.0 ± 1.0"

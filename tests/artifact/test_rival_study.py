@@ -32,13 +32,13 @@ def test_comparison_runs_each_case_and_names_the_best():
     assert {r.way for r in runs} == {*OURS, *RIVALS}
     way, value = rival_study.best(runs, "moons", 2, "w2", RIVALS)
     assert value == min(r.scores["w2"] for r in runs if r.times == 2 and r.way in RIVALS)
-    assert f"| moons | 2 | {way} | {value:.3g} |" in rival_study.table(runs, ["w2"]).data
+    assert f"| moons | 2 | {way} | {value:.4g} |" in rival_study.table(runs, ["w2"]).data
 
 
 def test_means_and_errors_are_over_the_seeds():
     runs = [Run("a", "AmbientGAN", 1, s, {"w2": w}, None) for s, w in enumerate([1.0, 2.0, 3.0])]
     assert rival_study.by_seed(runs, "a", "AmbientGAN", 1, "w2").tolist() == [1.0, 2.0, 3.0]
-    assert "| a | 1 | AmbientGAN | 2 ± 0.58 |" in rival_study.table(runs, ["w2"]).data
+    assert "| a | 1 | AmbientGAN | 2.00 ± 0.58 |" in rival_study.table(runs, ["w2"]).data
 
 
 def test_measurements_are_normal_scores():

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from privgan.artifact import table_rivals, table_study, tables
+from privgan.artifact.claims import found_in_words, mean_and_error
 from privgan.artifact.data import DataUnavailable, data_dir
 from privgan.artifact.pictures import tables as pictures
 from privgan.tables import Category, Table, YesNo
@@ -153,8 +154,8 @@ def test_the_study_counts_every_method_once_for_each_budget_and_seed(tmp_path):
     assert means[best] == min(means.values())
     text = table_study.table(found, [8.0]).data
     assert text.count("| 8 |") == len(methods)
-    two_way = table_study.mean(found, table_study.OURS, 8.0, "two_way")
-    assert f"| {two_way:.3g} ± " in text  # two seeds have an error
+    two_way = mean_and_error(table_study.by_seed(found, table_study.OURS, 8.0, "two_way"))
+    assert f"| {found_in_words(**two_way)} |" in text  # two seeds have an error
     assert "±" not in text.splitlines()[-1]  # raw rows are one table
     fig = pictures.losses({"small": found}, [8.0])
     assert [*pictures.LOOKS] == methods
