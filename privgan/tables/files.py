@@ -66,7 +66,8 @@ def read_frames(path: str | Path, table: Table) -> Iterator[tuple[int, Any]]:
 
 def _as_csv(table: Table) -> dict[str, Any]:
     """What pandas is to take for missing, column by column, and which columns it must not parse."""
-    missing, texts = {}, {}
+    missing: dict[str, list[str]] = {}
+    texts: dict[str, type] = {}
     for column in table.columns:
         marks = column.missing if isinstance(column.missing, tuple) else ()
         missing |= {name: ["", *marks] for name in column.names}
