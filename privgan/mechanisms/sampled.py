@@ -20,6 +20,7 @@ Reports say at most what laws of j blocks together are: two laws with the same o
 reports. Which blocks: the sets of j have P(S) proportional to the product of their weights.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,7 @@ class Sampled(Mechanism):
 
     def draw_sets(self, n: int, generator: torch.Generator) -> Tensor:
         """``n`` sets of blocks, (n, blocks) bool: block by block, by what is left to be drawn."""
-        totals = self._totals()
+        totals = _totals(self.weights, self.choose)
         left = torch.full((n,), self.choose)
         chosen = []
         for b, weight in enumerate(self.weights):
@@ -177,18 +178,20 @@ class Sampled(Mechanism):
     def log_chance(self, sets: Tensor) -> Tensor:
         """log P(S) of sets of blocks (m, blocks) bool, (m,), float64."""
         logs = torch.tensor([math.log(w) for w in self.weights], dtype=torch.float64)
-        return sets.cpu().double() @ logs - self._totals()[0, self.choose].log()
+        return sets.cpu().double() @ logs - _totals(self.weights, self.choose)[0, self.choose].log()
 
-    def _totals(self) -> Tensor:
-        """At [b, i]: the sum over sets of i of the blocks from b on, of products of weights."""
-        n = len(self.weights)
-        totals = torch.zeros((n + 1, self.choose + 1), dtype=torch.float64)
-        totals[n, 0] = 1.0
-        scale = max(self.weights)
-        for b in range(n - 1, -1, -1):
-            totals[b] = totals[b + 1]
-            totals[b, 1:] += self.weights[b] / scale * totals[b + 1, :-1]
-        return totals * scale ** torch.arange(self.choose + 1, dtype=torch.float64)
+    def chances(self) -> Tensor:
+        """At [a, b] how likely a report holds both blocks, at [a, a] the one: (blocks, blocks)."""
+        n, all_sets = len(self.weights), _totals(self.weights, self.choose)[0, self.choose]
+        found = torch.zeros((n, n), dtype=torch.float64)
+        for a, b in itertools.combinations_with_replacement(range(n), 2):
+            both = {a, b}
+            if len(both) <= self.choose:
+                others = [w for c, w in enumerate(self.weights) if c not in both]
+                left = self.choose - len(both)
+                product = math.prod(self.weights[c] for c in both)
+                found[a, b] = found[b, a] = product * _totals(others, left)[0, left] / all_sets
+        return found
 
     def _draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         sets = self.draw_sets(len(x), generator)
@@ -250,3 +253,15 @@ class Sampled(Mechanism):
         if len(set(self.weights)) > 1:
             return f"Sampled({', '.join(blocks)}, choose={self.choose}, weights={self.weights})"
         return f"Sampled({', '.join(blocks)}, choose={self.choose})"
+
+
+def _totals(weights: Sequence[float], choose: int) -> Tensor:
+    """At [b, i]: the sum over sets of i of the blocks from b on, of products of weights."""
+    n = len(weights)
+    totals = torch.zeros((n + 1, choose + 1), dtype=torch.float64)
+    totals[n, 0] = 1.0
+    scale = max(weights, default=1.0)
+    for b in range(n - 1, -1, -1):
+        totals[b] = totals[b + 1]
+        totals[b, 1:] += weights[b] / scale * totals[b + 1, :-1]
+    return totals * scale ** torch.arange(choose + 1, dtype=torch.float64)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from privgan import checks
 from privgan.files import check_writable, write_atomically
@@ -36,6 +37,10 @@ def _parser() -> argparse.ArgumentParser:
     release.add_argument("reports", help="Parquet: where the reports go")
     release.add_argument("--epsilon", type=float, required=True, help="spent by a whole record")
     release.add_argument("--choose", type=int, help="columns that each report is about")
+    said = "how much columns matter; 1 where nothing is said"
+    release.add_argument(
+        "--weights", type=_weight, nargs="+", default=[], metavar="COLUMN=NUMBER", help=said
+    )
     release.set_defaults(run=_release)
     trains = commands.add_parser("train", help="make a table from private reports")
     trains.add_argument("reports", help="Parquet, as release writes it")
@@ -47,19 +52,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _weight(text: str) -> tuple[str, float]:
+    name, _, number = text.rpartition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no COLUMN=NUMBER") from None
+
+
 def _release(options: argparse.Namespace) -> None:
     table = Table.read(options.schema)
+    split = {"choose": options.choose, "weights": dict(options.weights)}
     check_writable(Path(options.reports), "reports")
-    n = write_reports(options.reports, table, _released(table, options))
-    print(table.describe(options.epsilon, n, choose=options.choose))
+    n = write_reports(options.reports, table, _released(table, options, split))
+    print(table.describe(options.epsilon, n, **split))
     print(f"{n} reports are in {options.reports}.")
 
 
-def _released(table: Table, options: argparse.Namespace) -> Iterator[Reports]:
+def _released(
+    table: Table, options: argparse.Namespace, split: dict[str, Any]
+) -> Iterator[Reports]:
     """Reports of the raw table's rows, some at a time."""
     for first, frame in read_frames(options.raw, table):
         try:
-            reports = table.release(frame, epsilon=options.epsilon, choose=options.choose)
+            reports = table.release(frame, epsilon=options.epsilon, **split)
         except ValueError as error:
             counted = f"; rows are counted from {first}" if first else ""
             raise ValueError(f"{error}{counted}") from None

@@ -16,10 +16,13 @@ TRIED = 2000  # reports that a standard error is read off
 def in_words(names: Sequence[str], mechanism: Product | Sampled, n: int) -> str:
     """What a person spends, and what ``n`` reports will tell of the columns called ``names``."""
     d = len(names)
-    j = mechanism.choose if isinstance(mechanism, Sampled) else d
+    j, chances = d, torch.ones(d, d, dtype=torch.float64)
+    if isinstance(mechanism, Sampled):
+        j, chances = mechanism.choose, mechanism.chances()
+    spent = [channel.epsilon() for _, channel in mechanism.blocks]
     lines = [
         f"A record of {d} columns spends epsilon {mechanism.epsilon():.4g} as a whole.",
-        _report(d, j, mechanism.epsilon() / j),
+        _report(d, j, chances.diagonal().tolist(), spent),
     ]
     if j == 1 and d > 1:
         lines.append("With one column a report, nothing is learned of how columns go together.")
@@ -27,29 +30,35 @@ def in_words(names: Sequence[str], mechanism: Product | Sampled, n: int) -> str:
         f"What {n} reports tell of each column: how many directions of its law (cells less one),",
         "and the standard error of a cell's share:",
     ]
-    share, pairs = j / d, j * (j - 1) / max(1, d * (d - 1))
     found = []
-    for name, (_, channel) in zip(names, mechanism.blocks, strict=True):
+    reported = (n * chances).clamp_min(1.0).numpy()  # how often each column, and each pair
+    for c, (name, (_, channel)) in enumerate(zip(names, mechanism.blocks, strict=True)):
         assert isinstance(channel, Categorical)
         values = np.array(identifiability(channel).singular_values[1:])
         found.append(values)
-        told = int((values > 1 / math.sqrt(max(1.0, share * n))).sum())
-        error = _error(channel) / math.sqrt(max(1.0, share * n))
+        told = int((values > 1 / math.sqrt(reported[c, c])).sum())
+        error = _error(channel) / math.sqrt(reported[c, c])
         lines.append(f"  {name:<20} {told:>3} of {len(values):<3} {100 * error:5.1f} %")
+    pairs = range(d if j > 1 else 0)
     if pairs:
         lines.append("and of two columns together (products of their directions):")
-    for a in range(d if pairs else 0):
-        best = [(np.outer(found[a], found[b]), b) for b in range(d) if b != a]
-        limit = 1 / math.sqrt(max(1.0, pairs * n))
-        counts = [int((product > limit).sum()) for product, _ in best]
-        other = names[best[counts.index(max(counts))][1]]
+    for a in pairs:
+        others = [b for b in pairs if b != a]
+        products = [np.outer(found[a], found[b]) * math.sqrt(reported[a, b]) for b in others]
+        counts = [int((product > 1.0).sum()) for product in products]
+        other = names[others[counts.index(max(counts))]]
         lines.append(f"  {names[a]:<20} {min(counts)} to {max(counts)}, the most with {other}")
     return "\n".join(lines)
 
 
-def _report(d: int, j: int, each: float) -> str:
+def _report(d: int, j: int, chances: list[float], spent: list[float]) -> str:
     about = f"about {j} of them, drawn at random" if j < d else "about all of them"
-    return f"A report is {about}, each at epsilon {each:.4g}."
+    if max(chances) - min(chances) > 1e-9:
+        about += f" (each in {100 * min(chances):.2g} to {100 * max(chances):.2g}% of reports)"
+    each = f"{min(spent):.4g}"
+    if max(spent) - min(spent) > 1e-3 * max(spent):
+        each += f" to {max(spent):.4g}"
+    return f"A report is {about}, each at epsilon {each}."
 
 
 def _error(channel: Categorical) -> float:

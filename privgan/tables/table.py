@@ -250,9 +250,16 @@ class Table(Value):
         mechanism = self.mechanism(epsilon, choose=choose, weights=weights)
         return reports.simulate(self.records(frame), mechanism, seed=seed)
 
-    def describe(self, epsilon: float, n: int = 10_000, *, choose: int | None = None) -> str:
+    def describe(
+        self,
+        epsilon: float,
+        n: int = 10_000,
+        *,
+        choose: int | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> str:
         """In plain words what a person spends, and what ``n`` reports will be able to tell."""
-        mechanism = self.mechanism(epsilon, choose=choose)
+        mechanism = self.mechanism(epsilon, choose=choose, weights=weights)
         names = [column.name for column in self.columns]
         return in_words(names, mechanism, checks.positive_int("n", n))
 

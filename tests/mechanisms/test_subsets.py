@@ -103,6 +103,17 @@ def rows(*labels):
 ALL = rows(*torch.tensor(list(itertools.product(range(3), range(2), range(3)))).T)
 
 
+@pytest.mark.parametrize("choose", [1, 2, 3, 4])
+def test_chances_are_sums_over_all_sets(choose):
+    blocks = [(slice(3 * b, 3 * b + 3), pg.RandomizedResponse(3, 0.6)) for b in range(4)]
+    mech = Sampled(*blocks, choose=choose, weights=(1.0, 2.0, 0.5, 5.0))
+    sets = torch.tensor([s for s in itertools.product((False, True), repeat=4) if sum(s) == choose])
+    held = sets.double()
+    exact = (held.T * mech.log_chance(sets).exp()) @ held
+    assert torch.allclose(mech.chances(), exact)
+    assert mech.chances().diagonal().sum().item() == pytest.approx(choose)
+
+
 def test_sets_of_blocks_are_drawn_as_their_weights_say():
     mech = Sampled(*THREE, choose=2, weights=(1.0, 2.0, 5.0))
     sets = mech.draw_sets(40_000, torch.Generator().manual_seed(0))

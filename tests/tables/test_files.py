@@ -77,3 +77,17 @@ def test_parts_of_reports_are_one_file(tmp_path):
     with pytest.raises(ValueError, match="parts of several releases"):
         write_reports(tmp_path / "r.parquet", PEOPLE, iter([parts[0], other]))
     assert len(read_reports(tmp_path / "r.parquet")[1]) == 71
+
+
+def test_columns_that_matter_more_are_drawn_more_often(tmp_path, raw, capsys):
+    PEOPLE.save(tmp_path / "schema.json")
+    arguments = ["release", *map(str, (tmp_path / "schema.json", raw, tmp_path / "out.parquet"))]
+    arguments += ["--epsilon", "4", "--choose", "1", "--weights", "work=6", "colour=0.5"]
+    assert main(arguments) == 0
+    mechanism = read_reports(tmp_path / "out.parquet")[1].mechanism
+    assert mechanism == PEOPLE.mechanism(4.0, choose=1, weights={"work": 6.0, "colour": 0.5})
+    assert main([*arguments[:-1], "town=2"]) == 1
+    assert "weights has 'town', which is no column's name" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*arguments[:-1], "colour"])
+    assert "'colour' is no COLUMN=NUMBER" in capsys.readouterr().err

@@ -186,14 +186,16 @@ def test_it_is_described_in_plain_words():
     assert "nothing is learned of how" in ADULTS.describe(1.0)
 
 
-def test_what_is_promised_of_a_share_is_kept():
-    table = Table(Integer("age", 0, 99, cells=10), YesNo("smokes"))
-    said = [line.split() for line in table.describe(2.0, 4000, choose=1).splitlines()]
+@pytest.mark.parametrize("split", [{"choose": 1}, {"choose": 2, "weights": {"smokes": 3.0}}])
+def test_what_is_promised_of_a_share_is_kept(split):
+    table = Table(Integer("age", 0, 99, cells=10), YesNo("smokes"), YesNo("drives"))
+    said = [line.split() for line in table.describe(2.0, 4000, **split).splitlines()]
     promised = {words[0]: float(words[-2]) / 100 for words in said if words[-1] == "%"}
     rng, shares = np.random.default_rng(0), []
     for seed in range(30):
         people = {"age": rng.integers(0, 100, 4000), "smokes": rng.random(4000) < 0.5}
-        reports = table.simulate(pd.DataFrame(people), epsilon=2.0, choose=1, seed=seed)
+        people["drives"] = rng.random(4000) < 0.5
+        reports = table.simulate(pd.DataFrame(people), epsilon=2.0, seed=seed, **split)
         shares.append(torch.cat([c.unbiased(y.double()).mean(0) for c, y in by_column(reports)]))
     off = torch.stack(shares).std(0)
     for column, cells in zip(table.columns, table.slices, strict=True):
