@@ -14,12 +14,13 @@ import privgan as pg
 from privgan.tables import Category, Date, Integer, Number, Place, Table, YesNo, read_frame
 from privgan.tables.training import by_column
 
+MISSING = [False, True, ("?!", "none at all")]  # the last are no TEXTS
 TEXTS = st.text("abcdef ?-éß", min_size=1, max_size=6)
 
 
 @st.composite
 def columns(draw, name):
-    missing = draw(st.booleans())
+    missing = draw(st.sampled_from(MISSING))
     kind = draw(st.sampled_from(["number", "integer", "category", "scale", "yes/no", "date"]))
     if kind == "number":
         low = draw(st.floats(-1e9, 1e9))
@@ -86,7 +87,24 @@ def tables(draw):
             for column, values in made
         }
     )
-    return Table(*(column for column, _ in made)), frame
+    chosen = [column for column, _ in made]
+    if draw(st.booleans()):
+        south, west = draw(st.floats(-90.0, 89.0)), draw(st.floats(-180.0, 179.0))
+        north, east = draw(st.floats(south + 0.5, 90.0)), draw(st.floats(west + 0.5, 180.0))
+        cells = {"rows": draw(st.integers(1, 7)), "columns": draw(st.integers(2, 7))}
+        missing = draw(st.sampled_from(MISSING))
+        bounds = {"south": south, "north": north, "west": west, "east": east}
+        chosen.append(Place("home", "lat", "lng", missing=missing, **bounds, **cells))
+        there = st.tuples(st.floats(south, north), st.floats(west, east))
+        points = draw(
+            st.lists(
+                st.one_of(there, st.just((np.nan, np.nan))) if missing else there,
+                min_size=n,
+                max_size=n,
+            )
+        )
+        frame[["lat", "lng"]] = np.array(points)
+    return Table(*chosen), frame
 
 
 @given(tables())
