@@ -149,7 +149,8 @@ class AmortizedLoss(Loss, nn.Module):
         log_q = encoder.log_classes(features, self._evidence(generator, y))
         q = log_q.exp()
         first = q.detach().argmax(1)
-        others = q.detach().scatter(1, first[:, None], 0.0)
+        rest = q.scatter(1, first[:, None], 0.0)
+        others = rest.detach()
         chance = (others.sum(1) / DOUBT).clamp(max=1.0)
         visit = sent(torch.rand(len(y), dtype=torch.float64, generator=rng), y.device)
         doubtful = (visit < chance).nonzero().squeeze(1)
@@ -159,7 +160,7 @@ class AmortizedLoss(Loss, nn.Module):
         values, nats, made = self._given(generator, features[rows], labels, y[rows], rng)
         value, drawn = values[: len(y)], values[len(y) :]
         found = log_q[doubtful].gather(1, second[:, None]).squeeze(1)
-        share = 1.0 - q[doubtful].gather(1, first[doubtful, None]).squeeze(1)
+        share = rest[doubtful].sum(1)  # not one less the likeliest, which rounds to 0
         gap = drawn - value[doubtful]
         score = found - share.log()
         gap = gap + gap.detach() * (score - score.detach())

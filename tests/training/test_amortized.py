@@ -8,7 +8,7 @@ from torch import nn
 
 import privgan as pg
 from privgan.generators import Generator
-from privgan.training import Encoder, image_encoder, vector_encoder
+from privgan.training import Encoder, amortized, image_encoder, vector_encoder
 
 MECH = pg.Gaussian(0.7)
 
@@ -106,6 +106,21 @@ def test_the_gradient_is_that_of_the_sum_over_all_classes():
     error = (draws.mean(0) - expected).abs()
     assert (error < 4.5 * draws.std(0) / 300**0.5 + 1e-4).all()
     assert error.max() < 0.1 * expected.abs().max()
+
+
+def test_a_class_that_is_sure_to_the_last_digit_leaves_the_gradient_finite(monkeypatch):
+    """The likeliest class rounds to 1, and another of 1e-8 is visited now and then."""
+    monkeypatch.setattr(amortized, "DOUBT", 1e-12)  # here always
+    model, mechanism, y = table()
+    loss = pg.AmortizedLoss(mechanism)
+    loss.solve(model, y, seed=0)
+    loss.encoder.odds.weight.data.zero_()
+    loss.encoder.odds.bias.data = torch.tensor([0.0, -18.0, -19.0, -20.0])
+    monkeypatch.setattr(pg.AmortizedLoss, "_evidence", lambda self, g, y: torch.zeros(len(y), 4))
+    value = loss.solve(model, y, seed=0).value
+    grads = torch.autograd.grad(value, [model.decoder.records, *loss.encoder.odds.parameters()])
+    assert value.isfinite()
+    assert all(g.isfinite().all() for g in grads)
 
 
 @pytest.mark.parametrize("times", [0.5, 1.0, 2.0])
