@@ -5,7 +5,6 @@
 above ever saw.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -99,8 +98,8 @@ def learn(
 
     settings: of `privgan.fit`, and ``latents``; for the network's plan ``warm_up`` too, which is
     `AmortizedLoss`'s anneal. Held-out reports have, by the generator, a likelihood of at least
-    minus ``nll`` nats each, and about ``loose`` more at twice the draws. ``seconds`` are the
-    processor's, ``information`` the plan's nats at the end, where there is a plan.
+    minus ``nll`` nats each, and about ``loose`` more at twice the draws. ``seconds`` are
+    the steps', ``information`` the plan's nats at the end, where there is a plan.
     """
     own, kind = dict(settings), WAYS[checks.one_of("way", way, WAYS)]
     reports, mechanism = sent.reports(), sent.mechanism
@@ -113,9 +112,8 @@ def learn(
     own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
     if checkpoint:
         own["checkpoint"] = checkpoint
-    started = time.process_time()
     history = fit(generator, reports, loss, **own)
-    took = {"seconds": time.process_time() - started}
+    took = {"seconds": history.seconds}
     if kind is not LikelihoodLoss:
         took["information"] = history.information[-1][1]
     few, many = _nll(loss, generator, told, mechanism)
