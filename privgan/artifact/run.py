@@ -48,7 +48,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 SCALES = NOTEBOOKS / "scales.yaml"
-CELL_TIMEOUT = 3600  # seconds; a hung cell must not hang a build for ever
+CELL_TIMEOUT = 4 * 3600  # seconds; a hung cell must not hang a build for ever
 LONGEST_FOLDER = 60  # bytes; a socket's whole path must stay below about 100 everywhere
 
 
