@@ -24,6 +24,8 @@ from privgan.values import Value
 
 REPORTS = 2**14  # drawn in equal numbers from every point, to integrate over y
 
+HIDDEN = 1e-9  # a singular value below, of 1 at most, is rounding
+
 
 @dataclass(frozen=True, eq=False)
 class Identifiability(Value):
@@ -45,10 +47,11 @@ class Identifiability(Value):
             return f"{n} reports resolve all {directions} directions of a law on these points"
         if resolved == 0:
             return f"{n} reports resolve nothing: they cannot tell any law here from the uniform"
-        enough = (1 / max(self.singular_values[resolved + 1], 1e-150)) ** 2
+        following = self.singular_values[resolved + 1]
+        many = f"takes {(1 / following) ** 2:.2g}" if following > HIDDEN else "no number resolves"
         return (
             f"{n} reports resolve {resolved} of {directions} directions of a law on these points; "
-            f"the next one takes {enough:.2g}"
+            f"the next one {many}"
         )
 
     def __str__(self) -> str:
