@@ -1,5 +1,6 @@
 """What `import privgan` costs, and that the library wants none of the artifact's packages."""
 
+import statistics
 import subprocess
 import sys
 
@@ -77,6 +78,6 @@ print(between - start, time.process_time() - between)
 
 def test_it_costs_little_more_than_torch():
     times = [[float(part) for part in python(SECONDS).split()] for _ in range(3)]
-    torch_alone, ours = (min(part) for part in zip(*times, strict=True))
+    torch_alone, ours = (statistics.median(part) for part in zip(*times, strict=True))
     # Half a second is what is promised; a machine on which torch takes longer gets as much longer.
     assert ours < max(0.5, torch_alone / 3)

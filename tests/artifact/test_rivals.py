@@ -17,10 +17,12 @@ def reports(n=8000):
 def test_an_ambient_gan_learns_the_raw_law():
     truth = data.circle(1000, seed=5)
     model = pg.MLP(2, 2, hidden=(64, 64))
-    # With a penalty of 0.1 it is 0.7 to 1.0 by the seed, and by the processor's rounding.
-    ambient_gan(model, reports(), NOISE, steps=1500, lr=1e-3, penalty=1.0)
+    # 0.62 to 0.66 for three seeds; in batches of 128 at three times the rate, which leave it
+    # wandering, 0.70 to 1.0 by the seed and by the processor's rounding.
+    settings = {"steps": 1500, "batch_size": 512, "lr": 3e-4, "penalty": 0.1}
+    ambient_gan(model, reports(), NOISE, **settings)
     found = metrics.w2(model.sample(1000, seed=0), truth)
-    assert found < 0.92 * metrics.w2(reports(1000), truth)
+    assert found < 0.7 * metrics.w2(reports(1000), truth)
 
 
 def test_a_naive_vae_with_few_latents_takes_its_noise_for_the_mechanisms():
