@@ -74,10 +74,10 @@ def found_in_words(measured: float, error: float) -> str:
     """``0.2980 ± 0.0021``: both to the error's second digit; four digits where it is 0."""
     if not error:
         return f"{measured:.4g}"
-    decimals = 1 - math.floor(math.log10(error)) if math.isfinite(error) else 0
+    decimals = max(0, 1 - math.floor(math.log10(error)))
     if decimals > LONGEST:
         return f"{measured:.4g} ± {error:.2g}"
-    return f"{measured:.{max(decimals, 0)}f} ± {error:.{max(decimals, 0)}f}"
+    return f"{measured:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def near(claim: str, expected: float, measured: Any, within: float, **about: Any) -> Claim:

@@ -24,8 +24,6 @@ from privgan.values import Value
 
 REPORTS = 2**14  # drawn in equal numbers from every point, to integrate over y
 
-HIDDEN = 1e-9  # a singular value below, of 1 at most, is rounding
-
 
 @dataclass(frozen=True, eq=False)
 class Identifiability(Value):
@@ -48,7 +46,7 @@ class Identifiability(Value):
         if resolved == 0:
             return f"{n} reports resolve nothing: they cannot tell any law here from the uniform"
         following = self.singular_values[resolved + 1]
-        many = f"takes {(1 / following) ** 2:.2g}" if following > HIDDEN else "no number resolves"
+        many = f"takes {(1 / following) ** 2:.2g}" if following else "no number resolves"
         return (
             f"{n} reports resolve {resolved} of {directions} directions of a law on these points; "
             f"the next one {many}"
@@ -99,4 +97,5 @@ def identifiability(
     # Only up to the error of the draws is the constant direction apart from the others: take it
     # out by hand.
     others = torch.linalg.svdvals(m - m.mean(0))[: k - 1]
+    others[others < torch.finfo(m.dtype).eps * max(m.shape)] = 0.0  # rounding, of at most 1
     return Identifiability(mechanism, points, (1.0, *others.tolist()))

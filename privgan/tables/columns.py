@@ -62,6 +62,16 @@ class Column(Value):
         """Cells, and one for missing values where there may be some."""
         return len(self.labels()) + bool(self.missing)
 
+    @property
+    def marks(self) -> Sequence[str]:
+        """The texts that stand for a missing value."""
+        return () if isinstance(self.missing, bool) else self.missing
+
+    @property
+    def worded(self) -> bool:
+        """Whether its values are words, which a reader of texts must not take for numbers."""
+        return False
+
     def channel(self, epsilon: float) -> Mechanism:
         """The mechanism for this column's cells: windows where they have an order, sets else."""
         kind = Window if self.ordered and self.k > 4 else SubsetSelection
@@ -116,8 +126,7 @@ class Single(Column):
     def encode(self, columns: Sequence[Any]) -> np.ndarray:
         column = columns[0]
         gone = column.isna().to_numpy(bool)
-        if isinstance(self.missing, tuple):
-            gone = gone | column.isin([*self.missing, *_numbers(self.missing)]).to_numpy(bool)
+        gone = gone | column.isin([*self.marks, *_said(self.marks)]).to_numpy(bool)
         if gone.any() and not self.missing:
             raise Misfit(gone.argmax(), "is missing, which the schema does not allow")
         values = np.full((len(column), 1), math.nan)
@@ -133,8 +142,8 @@ class Single(Column):
         """A pandas column without missing values as numbers (n,)."""
 
 
-def _numbers(texts: Sequence[str]) -> list[float]:
-    """Of the texts that say one: what a file calls "-9" a frame may hold as a number."""
+def _said(texts: Sequence[str]) -> list[float]:
+    """The numbers that texts say: what a file calls "-9" a frame may hold as a number."""
     found = []
     for text in texts:
         with suppress(ValueError):
@@ -170,9 +179,13 @@ class Category(Coded):
         kinds = {type(label) for label in alphabet}
         if len(alphabet) < 2 or kinds not in ({str}, {int}) or len(set(alphabet)) < len(alphabet):
             raise ValueError(f"{name} must be two or more different texts, or different integers")
-        if isinstance(self.missing, tuple) and set(self.missing) & set(alphabet):
+        if set(self.marks) & set(alphabet):
             raise ValueError(f"{name} holds a label that stands for a missing value too")
         vars(self).update(alphabet=alphabet, ordered=checks.flag("ordered", self.ordered))
+
+    @property
+    def worded(self) -> bool:
+        return isinstance(self.alphabet[0], str)
 
     def labels(self) -> list[str]:
         return [str(label) for label in self.alphabet]
@@ -207,8 +220,14 @@ class YesNo(Coded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.yes == self.no:
+        if str(self.yes) == str(self.no):
             raise ValueError(f"{self.name}: yes and no must be said in different words")
+
+    @property
+    def worded(self) -> bool:
+        """But for True and False, which readers know in any spelling."""
+        words = (self.yes, self.no)
+        return words != ("True", "False") and any(isinstance(word, str) for word in words)
 
     def labels(self) -> list[str]:
         return ["no", "yes"]
@@ -216,7 +235,8 @@ class YesNo(Coded):
     def _numbers(self, column: Any) -> np.ndarray:
         # True is 1 to a dict, and a file may well say 1 for no and 2 for yes: bools by themselves.
         given = [isinstance(value, bool | np.bool_) for value in column]
-        said = column.astype(object).map({self.yes: 1.0, self.no: 0.0}).to_numpy(np.float64)
+        words = {str(self.yes): 1.0, str(self.no): 0.0, self.yes: 1.0, self.no: 0.0}
+        said = column.astype(object).map(words).to_numpy(np.float64)
         truth = column.astype(object).map({True: 1.0, False: 0.0}).to_numpy(np.float64)
         found = np.where(given, truth, said)
         if np.isnan(found).any():

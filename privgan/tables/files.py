@@ -17,7 +17,6 @@ from privgan.mechanisms import Mechanism
 from privgan.plain import from_plain
 from privgan.reports import Reports
 from privgan.reports.collection import FORMAT, KINDS
-from privgan.tables.columns import Category, YesNo
 from privgan.tables.table import Table
 from privgan.tables.training import check_fits
 
@@ -66,19 +65,9 @@ def read_frames(path: str | Path, table: Table) -> Iterator[tuple[int, Any]]:
 
 def _as_csv(table: Table) -> dict[str, Any]:
     """What pandas is to take for missing, column by column, and which columns it must not parse."""
-    missing: dict[str, list[str]] = {}
-    texts: dict[str, type] = {}
-    for column in table.columns:
-        marks = column.missing if isinstance(column.missing, tuple) else ()
-        missing |= {name: ["", *marks] for name in column.names}
-        words: tuple[Any, ...] = ()
-        if isinstance(column, Category):
-            words = tuple(column.alphabet)
-        elif isinstance(column, YesNo) and (column.yes, column.no) != ("True", "False"):
-            words = (column.yes, column.no)
-        if any(isinstance(word, str) for word in words):
-            texts[column.name] = str
-    empty = {"keep_default_na": False, "na_values": missing}
+    missing = {name: ["", *column.marks] for column in table.columns for name in column.names}
+    texts = {column.name: str for column in table.columns if column.worded}
+    empty: dict[str, Any] = {"keep_default_na": False, "na_values": missing}
     return {"dtype": texts, "skipinitialspace": True} | empty
 
 

@@ -74,3 +74,12 @@ def test_more_reports_resolve_more_and_the_verdict_says_so():
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_hidden_direction_is_resolved_by_no_number_of_reports():
+    bit = pg.RandomizedResponse.calibrate(epsilon=1.0, k=2)
+    asked = pg.mechanisms.Sampled((slice(0, 2), bit), (slice(2, 4), bit), choose=1)
+    both = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1.0]])
+    found = pg.audit.identifiability(asked, both)
+    assert found.singular_values[-1] == 0.0  # not the rounding of one
+    assert found.verdict(10**6).endswith("the next one no number resolves")

@@ -242,6 +242,7 @@ def test_integer_labels_survive_a_csv_with_gaps(tmp_path):
         (YesNo("c", yes=1, no=0, missing="?"), "1,0,?", [True, False, None]),
         (YesNo("c", yes="1", no="0"), "1,0,1", [True, False, True]),
         (YesNo("c", yes="1", no="0", missing="-1"), "1,0,-1", [True, False, None]),
+        (YesNo("c", yes=1, no="none"), "1,none,1", [True, False, True]),
         (YesNo("c", missing="?"), "True,False,?", [True, False, None]),
         (YesNo("c"), "true,FALSE,True", [True, False, True]),
         (Category("c", [1, 2, 3], missing="?"), "3,?,1", [3, None, 1]),
