@@ -74,7 +74,7 @@ def found_in_words(measured: float, error: float) -> str:
     """``0.2980 ± 0.0021``: both to the error's second digit; four digits where it is 0."""
     if not error:
         return f"{measured:.4g}"
-    decimals = max(0, 1 - math.floor(math.log10(error)))
+    decimals = max(0, 1 - math.floor(math.log10(error))) if math.isfinite(error) else 0
     if decimals > LONGEST:
         return f"{measured:.4g} ± {error:.2g}"
     return f"{measured:.{decimals}f} ± {error:.{decimals}f}"
@@ -189,7 +189,8 @@ CLAIMS = """# Every claim, as measured
 
 What was predicted, what came out (with its standard error where it was sampled), and the tolerance
 said before the run; *revised* where that was changed after a look. In 01 and 05 all tolerances were
-set after an earlier or smaller run, as their text says. A goal that is missed says FAIL.
+set after an earlier or smaller run, as their text says. A goal that is missed says FAIL. Where what
+was predicted is a bound, as in 06, 09, 10 and 11, nothing predicts a number: it was asked for.
 "older" marks what an earlier version of the package measured. Written by `make figures`.
 
 """

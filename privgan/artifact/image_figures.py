@@ -1,5 +1,6 @@
 """Figures of 06_mnist: what generators draw, and how near they come against the noise."""
 
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -72,8 +73,8 @@ def quality(
                 style = look("privatized", noise, marker=marker, label=f"{noise}, {reader}")
                 ax.plot(stds, told, **style)
         for (name, mark), dash in zip(marks.items(), (":", "-."), strict=False):
-            if score in mark:
-                ax.axhline(mark[score], color="black", lw=0.8, ls=dash, label=name)
+            height = mark.get(score, math.nan)  # where it has none, the legend still names it
+            ax.axhline(height, color="black", lw=0.8, ls=dash, label=name)
         ax.set(ylabel=words, xscale="log", yscale="log" if score == "frechet" else "linear")
         ticks = sorted({float(level.split()[1]) for level in levels})
         ax.set_xticks(ticks, [f"{t:g}" for t in ticks])

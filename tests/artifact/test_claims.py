@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -113,5 +114,6 @@ def test_numbers_are_said_to_the_second_digit_of_their_error():
         (12345.6, 250.0): "12346 ± 250",
         (0.5, 1e-12): "0.5 ± 1e-12",
         (0.01187, 0.0): "0.01187",
+        (2.0, math.inf): "2 ± inf",
     }
     assert {numbers: found_in_words(*numbers) for numbers in said} == said
