@@ -161,21 +161,15 @@ class Judge:
         pupil = fit_classifier(images, labels, epochs=epochs, noise=STUDENT_NOISE, seed=0)
         return accuracy(pupil, self.test.pixels, self.test.labels)
 
-    def scores(self, generator: Generator, n: int, fresh: int = 0) -> dict[str, float]:
-        """`likeness` of ``n`` generated records, and ``student`` of them.
-
-        fresh: a student of this many others instead, each seen once.
-        """
-        records, shown = generator.sample(n, seed=3), PASSES
-        found = self.likeness(_images(records))
-        if fresh:
-            records, shown = generator.sample(fresh, seed=4), 1
-        labels = records[:, -10:].argmax(1)
-        return found | {"student": self.student(_images(records), labels, shown)}
+    def scores(self, generator: Generator, n: int) -> dict[str, float]:
+        """`likeness` and ``student`` of ``n`` generated records."""
+        images, labels = apart(generator.sample(n, seed=3))
+        return self.likeness(images) | {"student": self.student(images, labels)}
 
 
-def _images(records: Tensor) -> Tensor:
-    return records[:, :-10].clamp(0.0, 1.0)
+def apart(records: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (n, pixels) and labels (n,) of generated records."""
+    return records[:, :-10].clamp(0.0, 1.0), records[:, -10:].argmax(1)
 
 
 def learn_and_judge(
@@ -183,10 +177,12 @@ def learn_and_judge(
 ) -> tuple[Generator, dict[str, float]]:
     """`learn`, and the scores of what was learned: one call of a sweep.
 
-    The student sees as many generated records as a reader of the reports sees reports.
+    The student sees as many generated records, each once, as a reader of the reports sees reports.
     """
     generator, took = learn(way, sent, settings, checkpoint)
-    return generator, judge.scores(generator, n, PASSES * sent.n) | took
+    images, _ = apart(generator.sample(n, seed=3))
+    student = judge.student(*apart(generator.sample(PASSES * sent.n, seed=4)), epochs=1)
+    return generator, judge.likeness(images) | {"student": student} | took
 
 
 def readers(sent: Sent, judge: Judge) -> dict[str, float]:
