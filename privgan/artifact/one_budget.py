@@ -2,20 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from privgan.artifact.data import IMAGES
+from privgan.artifact.image_study import HOLDOUT, network
 from privgan.artifact.readers import classify
 from privgan.artifact.referee import accuracy, fit_classifier
 from privgan.generators import Generator
 from privgan.mechanisms import LinearMap, PrivUnit, Product, RandomizedResponse, Sphere, one_hot
 from privgan.mechanisms.linear import low_frequencies
+from privgan.streams import stream
+from privgan.training import AmortizedLoss, fit
 from privgan.training.debiasing import FLOORS, Debiased
 
 LENGTH = 7.0  # of the images that directions are shown as: the usual one of raw features
+READER_NOISE = 0.1  # on the images that a network reads reports as
 # Class means alone, one covariance for all, and one for each; and the floors that are tried.
 RULES: Mapping[str, tuple[float, Sequence[float]]] = {
     "class means": (0.0, [1.0]),
@@ -42,13 +48,29 @@ class OneBudget:
         return low_frequencies(self.side, self.keep)[1:].float()
 
     @cached_property
-    def mechanism(self) -> Product:
-        pixels = self.side**2
+    def unit(self) -> PrivUnit:
+        """Of the direction of the reported frequencies."""
         sphere = Sphere(len(self.lowest))
-        unit = PrivUnit.calibrate(epsilon=self.epsilon - self.label, bounds=sphere)
+        return PrivUnit.calibrate(epsilon=self.epsilon - self.label, bounds=sphere)
+
+    @cached_property
+    def mechanism(self) -> Product:
+        return self._with_label(LinearMap(self.lowest, self.unit))
+
+    @cached_property
+    def gaussian(self) -> Product:
+        """The same with Gaussian noise of `PrivUnit`'s moments: how `unbiased` reports may be
+        taken, so that a generator has a gradient (`PrivUnit.as_gaussian`)."""
+        return self._with_label(LinearMap(self.lowest, self.unit.as_gaussian()))
+
+    def _with_label(self, image: LinearMap) -> Product:
+        pixels = self.side**2
         answer = RandomizedResponse.calibrate(epsilon=self.label, k=10)
-        image = LinearMap(self.lowest, unit)
         return Product((slice(0, pixels), image), (slice(pixels, pixels + 10), answer))
+
+    def unbiased(self, reports: Tensor) -> Tensor:
+        """``reports`` with the direction's scaled so that their mean is the direction."""
+        return torch.cat([self.unit.unbiased(reports[:, :-10]), reports[:, -10:]], 1)
 
     def shown(self, x: Tensor) -> Tensor:
         """Images ``x`` (n, at least pixels) as the public map and the length's loss leave them."""
@@ -56,38 +78,70 @@ class OneBudget:
         return LENGTH * Sphere(len(self.lowest)).clip(features) @ self.lowest
 
 
+def learn(reports: Tensor, plan: OneBudget, settings: Mapping[str, Any], seed: int) -> Generator:
+    """A decoder of images with their class, by the plan of a network.
+
+    settings: of `privgan.fit`, and ``latents`` and ``warm_up``, which is `AmortizedLoss`'s anneal.
+    """
+    own = dict(settings)
+    generator = network(plan.side, seed, own.pop("latents"))
+    warm_up = own.pop("warm_up")
+    loss = AmortizedLoss.matched(plan.gaussian, anneal=warm_up, autocast=True, seed=seed)
+    fit(generator, plan.unbiased(reports), loss, holdout=HOLDOUT, seed=seed, progress=False, **own)
+    return generator
+
+
+def lessons(
+    model: Generator, plan: OneBudget, n: int, noise: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """``n`` generated images (n, pixels) as the public map shows them, with noise, and classes.
+
+    noise: std, on every reported frequency of an image of length `LENGTH`.
+    """
+    made, rng = model.sample(n, seed=3 + seed), stream(seed, "student")
+    moved = noise * torch.randn(n, len(plan.lowest), generator=rng) @ plan.lowest
+    return plan.shown(made) + moved, made[:, -10:].argmax(1)
+
+
 def read(
     dataset: str,
     plan: OneBudget,
+    training: Mapping[str, Any],
+    student_noise: float,
     seed: int,
     *,
     n_reports: int,
     n_generated: int,
-    student_noise: float,
+    checkpoint_dir: str = "",
 ) -> tuple[Generator, dict[str, float]]:
-    """The closed form of one release, and accuracies on raw test images, by who was taught by what.
+    """The generator of one release, and accuracies on raw test images, by who was taught by what.
 
-    ``student``: the referee's network, by ``n_generated`` records, each seen once. ``reports``: the
-    same network, by the reports as the images they stand for. The others are Bayes' rule with
-    `RULES`, each at the floor that suits the raw test images best: an advantage that the generator
-    has not. No raw training image is used but to be privatized.
+    training: settings of `learn`, or nothing for the closed form. ``student``: the referee's
+    network, by ``n_generated`` records, each seen once. ``reports``: the same network, by the
+    reports as the images they stand for. The others are Bayes' rule with `RULES`, each at the floor
+    that suits the raw test images best: an advantage that the generator has not. No raw training
+    image is used but to be privatized.
     """
     train, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
     raw = torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[:n_reports]
     mechanism, judged = plan.mechanism, plan.shown(test.pixels)
     reports = mechanism.privatize(raw, seed=1 + seed)
     debiased = Debiased(reports, mechanism, seed=seed)
-    model, found = debiased.generator(), {}
+    found = {}
     for rule, (own, floors) in RULES.items():
         laws = [debiased.generator(own=own, floor=floor) for floor in floors]
         right = [classify(law, judged / LENGTH) == test.labels for law in laws]
         found[rule] = max(r.double().mean().item() for r in right)
-    teach = partial(fit_classifier, noise=student_noise, seed=seed)
-    answers = reports[:, -10:].argmax(1)
-    pupil = teach(LENGTH * reports[:, :-10] @ plan.lowest, answers)
+    seen, answers = LENGTH * reports[:, :-10] @ plan.lowest, reports[:, -10:].argmax(1)
+    pupil = fit_classifier(seen, answers, noise=READER_NOISE, seed=seed)
     found["reports"] = accuracy(pupil, judged, test.labels)
-    made = model.sample(n_generated, seed=3 + seed)
-    pupil = teach(plan.shown(made), made[:, -10:].argmax(1), epochs=1)
+    if training and checkpoint_dir:
+        name = f"{dataset} {plan.epsilon:g} {seed}.ckpt"
+        training = {**training, "checkpoint": Path(checkpoint_dir).absolute() / name}
+    model = learn(reports, plan, training, seed) if training else debiased.generator()
+    pupil = fit_classifier(
+        *lessons(model, plan, n_generated, student_noise, seed), epochs=1, seed=seed
+    )
     found["student"] = accuracy(pupil, judged, test.labels)
     return model, found
 

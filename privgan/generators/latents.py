@@ -48,8 +48,14 @@ class NormalMixture(nn.Module):
         u = torch.rand((len(normals), 1), dtype=torch.float64, generator=generator)
         label = label.to(self.weights.device)
         chosen = invert(self.weights.double()[label], u.to(label.device)).squeeze(1)
-        means, factors = self.means[label, chosen], self.factors[label, chosen]
-        return (means + (factors @ normals.to(means)[:, :, None]).squeeze(2)).to(normals)
+        given, found = normals.to(self.means), normals.new_empty(normals.shape).to(self.means)
+        which = label * self.weights.shape[1] + chosen
+        # A component at a time: a factor for each latent would take l times the latents' memory.
+        for part in which.unique().tolist():
+            k, c = divmod(part, self.weights.shape[1])
+            rows = (which == part).nonzero().squeeze(1)
+            found[rows] = self.means[k, c] + given[rows] @ self.factors[k, c].T
+        return found.to(normals)
 
     def log_density(self, z: Tensor, label: Tensor | None = None) -> Tensor:
         """Log-density of latents (n, l), each under its class in ``label`` (n,): (n,)."""

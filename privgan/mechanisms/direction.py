@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from privgan import checks
+from privgan.mechanisms.additive import Gaussian
 from privgan.mechanisms.base import Mechanism, refuse_sensitivity
 from privgan.mechanisms.bounds import Bounds
 from privgan.mechanisms.budget import Budget
@@ -192,6 +193,17 @@ class PrivUnit(Mechanism):
     def second_moment(self, d: int) -> tuple[float, float]:
         across = (1.0 - self.square) / (self.dim - 1)
         return (self.square - across) / self.slope**2, across / self.slope**2
+
+    def as_gaussian(self) -> Gaussian:
+        """The Gaussian noise whose reports have the first two moments of `unbiased` ones.
+
+        The mean is the direction, and the variances of the columns sum to ``1 / slope^2 - 1``. Its
+        cost has the gradient in x that a cap's has not, so a generator can be trained by it: on
+        ``unbiased(reports)``, as if they had this noise. It is near and not matched: in many
+        columns a report is nearly normal about the direction, but for a share ``1 - keep`` that
+        lies anywhere.
+        """
+        return Gaussian(math.sqrt((1.0 / self.slope**2 - 1.0) / self.dim), bounds=self.bounds)
 
     def grid(self, bins: int) -> Tensor:
         """``bins`` directions around the circle of the first two columns."""
