@@ -121,7 +121,7 @@ class PrivUnit(Mechanism):
     recovery = (
         "means and covariances of directions can be recovered, and their law wherever no "
         "Gegenbauer polynomial vanishes at the height; start with closed_form, for the cost is "
-        "flat in x and a generator of points gets no gradient"
+        "flat in x and a generator of points gets no gradient, or train as if by as_gaussian()"
     )
 
     def __post_init__(self) -> None:
