@@ -21,7 +21,7 @@ from privgan.training import AmortizedLoss, fit
 from privgan.training.debiasing import FLOORS, Debiased
 
 LENGTH = 7.0  # of the images that directions are shown as: the usual one of raw features
-READER_NOISE = 0.1  # on the images that a network reads reports as
+READER_NOISE = 0.1  # std on every pixel of the images that a network reads reports as
 # Class means alone, one covariance for all, and one for each; and the floors that are tried.
 RULES: Mapping[str, tuple[float, Sequence[float]]] = {
     "class means": (0.0, [1.0]),
@@ -59,8 +59,8 @@ class OneBudget:
 
     @cached_property
     def gaussian(self) -> Product:
-        """The same with Gaussian noise of `PrivUnit`'s moments: how `unbiased` reports may be
-        taken, so that a generator has a gradient (`PrivUnit.as_gaussian`)."""
+        """The same with Gaussian noise of `PrivUnit`'s total variance: what `unbiased` reports are
+        taken for, so that a generator has a gradient (`PrivUnit.as_gaussian`)."""
         return self._with_label(LinearMap(self.lowest, self.unit.as_gaussian()))
 
     def _with_label(self, image: LinearMap) -> Product:
@@ -69,7 +69,7 @@ class OneBudget:
         return Product((slice(0, pixels), image), (slice(pixels, pixels + 10), answer))
 
     def unbiased(self, reports: Tensor) -> Tensor:
-        """``reports`` with the direction's scaled so that their mean is the direction."""
+        """``reports`` (n, frequencies + 10), scaled so that a direction is the mean of its own."""
         return torch.cat([self.unit.unbiased(reports[:, :-10]), reports[:, -10:]], 1)
 
     def shown(self, x: Tensor) -> Tensor:
@@ -79,7 +79,8 @@ class OneBudget:
 
 
 def learn(reports: Tensor, plan: OneBudget, settings: Mapping[str, Any], seed: int) -> Generator:
-    """A decoder of images with their class, by the plan of a network.
+    """A decoder of images with their class, of ``reports`` (n, frequencies + 10), trained by
+    `AmortizedLoss`.
 
     settings: of `privgan.fit`, and ``latents`` and ``warm_up``, which is `AmortizedLoss`'s anneal.
     """
@@ -116,11 +117,13 @@ def read(
 ) -> tuple[Generator, dict[str, float]]:
     """The generator of one release, and accuracies on raw test images, by who was taught by what.
 
-    training: settings of `learn`, or nothing for the closed form. ``student``: the referee's
-    network, by ``n_generated`` records, each seen once. ``reports``: the same network, by the
-    reports as the images they stand for. The others are Bayes' rule with `RULES`, each at the floor
-    that suits the raw test images best: an advantage that the generator has not. No raw training
-    image is used but to be privatized.
+    training: settings of `learn`, or nothing for the closed form. student_noise: of `lessons`.
+    checkpoint_dir: where trainings are saved and taken up; nowhere if empty.
+
+    ``student``: the referee's network, by ``n_generated`` records, each seen once. ``reports``: the
+    same layers, by three passes over the reports as the images they stand for. The others are
+    Bayes' rule with `RULES`, each at the floor that suits the raw test images best: an advantage
+    that the generator has not. No raw training image is used but to be privatized.
     """
     train, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
     raw = torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[:n_reports]

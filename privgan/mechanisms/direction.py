@@ -195,13 +195,13 @@ class PrivUnit(Mechanism):
         return (self.square - across) / self.slope**2, across / self.slope**2
 
     def as_gaussian(self) -> Gaussian:
-        """The Gaussian noise whose reports have the first two moments of `unbiased` ones.
+        """Gaussian noise with the mean and the total variance, ``1 / slope^2 - 1``, of `unbiased`.
 
-        The mean is the direction, and the variances of the columns sum to ``1 / slope^2 - 1``. Its
-        cost has the gradient in x that a cap's has not, so a generator can be trained by it: on
-        ``unbiased(reports)``, as if they had this noise. It is near and not matched: in many
-        columns a report is nearly normal about the direction, but for a share ``1 - keep`` that
-        lies anywhere.
+        Its cost has the gradient in x that a cap's has not, so that a generator can be trained on
+        ``unbiased(reports)`` as if they had this noise. It stands in for the channel and is not
+        matched to it: a report's own variance along the record differs from that across, and a
+        share ``1 - keep`` of the reports comes from outside the cap. Nothing is released by it, and
+        its budget is not this channel's.
         """
         return Gaussian(math.sqrt((1.0 / self.slope**2 - 1.0) / self.dim), bounds=self.bounds)
 

@@ -62,7 +62,7 @@ def test_a_network_learns_what_its_student_knows(tmp_path):
     _, found = read("digits", PLAN, training, 0.3, 0, **settings)
     assert found["student"] > 0.7
     assert [path.name for path in tmp_path.iterdir()] == ["digits 40 0.ckpt"]
-    again = read("digits", PLAN, training, 0.3, 0, **settings)[1]
+    again = read("digits", PLAN, training, 0.3, 0, **SETTINGS)[1]
     assert again == found
 
 
