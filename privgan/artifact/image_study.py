@@ -23,7 +23,14 @@ from privgan.artifact.referee import Classifier, accuracy, fit_classifier
 from privgan.generators import ConvDecoder, Generator, Labelled
 from privgan.mechanisms import Mechanism, Product, RandomizedResponse, one_hot
 from privgan.plain import digest
-from privgan.training import AmortizedLoss, EntropicLoss, LikelihoodLoss, fit, report_nll
+from privgan.training import (
+    AmortizedLoss,
+    EntropicLoss,
+    History,
+    LikelihoodLoss,
+    fit,
+    report_nll,
+)
 from privgan.training.debiasing import Debiased
 from privgan.training.shuffling import held_out
 
@@ -97,27 +104,45 @@ def learn(
     """A generator by one of `WAYS`, and what it took.
 
     settings: of `privgan.fit`, and ``latents``; for the network's plan ``warm_up`` too, which is
-    `AmortizedLoss`'s anneal. Held-out reports have, by the generator, a likelihood of at least
-    minus ``nll`` nats each, and about ``loose`` more at twice the draws. ``seconds`` are
-    the steps', ``information`` the plan's nats at the end, where there is a plan.
+    `AmortizedLoss`'s anneal, and ``first``, settings of the likelihood by which it starts.
+    Held-out reports have, by the generator, a likelihood of at least minus ``nll`` nats each, and
+    about ``loose`` more at twice the draws. ``seconds`` are the steps', ``information`` the plan's
+    nats at the end, where there is a plan.
     """
-    own, kind = dict(settings), WAYS[checks.one_of("way", way, WAYS)]
     reports, mechanism = sent.reports(), sent.mechanism
     told = reports[held_out(len(reports), HOLDOUT, sent.seed)][:TOLD]
-    generator = network(sent.side, sent.seed, own.pop("latents"))
-    coding: dict[str, Any] = {}
-    if kind is AmortizedLoss:
-        coding = {"anneal": own.pop("warm_up"), "autocast": True, "seed": sent.seed}
-    loss: Any = kind.matched(mechanism, **coding)
-    own |= {"holdout": HOLDOUT, "seed": sent.seed, "mechanism": mechanism, "progress": False}
-    if checkpoint:
-        own["checkpoint"] = checkpoint
-    history = fit(generator, reports, loss, **own)
-    took = {"seconds": history.seconds}
-    if kind is not LikelihoodLoss:
-        took["information"] = history.information[-1][1]
+    generator = network(sent.side, sent.seed, settings["latents"])
+    loss, past = train(generator, way, reports, mechanism, settings, sent.seed, checkpoint)
+    took = {"seconds": sum(history.seconds for history in past)}
+    if not isinstance(loss, LikelihoodLoss):
+        took["information"] = past[-1].information[-1][1]
     few, many = _nll(loss, generator, told, mechanism)
     return generator, {"nll": many, "loose": few - many} | took
+
+
+def train(
+    generator: Generator,
+    way: str,
+    reports: Tensor,
+    mechanism: Mechanism,
+    settings: Mapping[str, Any],
+    seed: int,
+    checkpoint: str = "",
+) -> tuple[Any, list[History]]:
+    """Train ``generator`` in place by one of `WAYS` on ``reports`` (n, d); the loss, and how it
+    went, a history for each fit. Settings as of `learn`."""
+    own, kind = dict(settings), WAYS[checks.one_of("way", way, WAYS)]
+    past: list[History] = []
+    if first := own.pop("first", None):
+        kept = checkpoint and f"{checkpoint}.first"
+        past += train(generator, "likelihood", reports, mechanism, first, seed, kept)[1]
+    own.pop("latents", None)
+    coding: dict[str, Any] = {}
+    if kind is AmortizedLoss:
+        coding = {"anneal": own.pop("warm_up"), "autocast": True, "seed": seed}
+    loss = kind.matched(mechanism, **coding)
+    own |= {"holdout": HOLDOUT, "seed": seed, "progress": False, "checkpoint": checkpoint or None}
+    return loss, [*past, fit(generator, reports, loss, **own)]
 
 
 def _nll(

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from privgan.artifact.data import IMAGES
-from privgan.artifact.image_study import HOLDOUT, network
+from privgan.artifact.image_study import network, train
 from privgan.artifact.readers import classify
 from privgan.artifact.referee import accuracy, fit_classifier
 from privgan.generators import Generator
 from privgan.mechanisms import LinearMap, PrivUnit, Product, RandomizedResponse, Sphere, one_hot
 from privgan.mechanisms.linear import low_frequencies
 from privgan.streams import stream
-from privgan.training import AmortizedLoss, fit
 from privgan.training.debiasing import FLOORS, Debiased
 
 LENGTH = 7.0  # of the images that directions are shown as: the usual one of raw features
@@ -78,20 +77,6 @@ class OneBudget:
         return LENGTH * Sphere(len(self.lowest)).clip(features) @ self.lowest
 
 
-def learn(reports: Tensor, plan: OneBudget, settings: Mapping[str, Any], seed: int) -> Generator:
-    """A decoder of images with their class, of ``reports`` (n, frequencies + 10), trained by
-    `AmortizedLoss`.
-
-    settings: of `privgan.fit`, and ``latents`` and ``warm_up``, which is `AmortizedLoss`'s anneal.
-    """
-    own = dict(settings)
-    generator = network(plan.side, seed, own.pop("latents"))
-    warm_up = own.pop("warm_up")
-    loss = AmortizedLoss.matched(plan.gaussian, anneal=warm_up, autocast=True, seed=seed)
-    fit(generator, plan.unbiased(reports), loss, holdout=HOLDOUT, seed=seed, progress=False, **own)
-    return generator
-
-
 def lessons(
     model: Generator, plan: OneBudget, n: int, noise: float, seed: int
 ) -> tuple[Tensor, Tensor]:
@@ -117,16 +102,17 @@ def read(
 ) -> tuple[Generator, dict[str, float]]:
     """The generator of one release, and accuracies on raw test images, by who was taught by what.
 
-    training: settings of `learn`, or nothing for the closed form. student_noise: of `lessons`.
-    checkpoint_dir: where trainings are saved and taken up; nowhere if empty.
+    training: settings of the network's plan as of `image_study.train`, or nothing for the closed
+    form. student_noise: of `lessons`. checkpoint_dir: where trainings are saved and taken up;
+    nowhere if empty.
 
     ``student``: the referee's network, by ``n_generated`` records, each seen once. ``reports``: the
     same layers, by three passes over the reports as the images they stand for. The others are
     Bayes' rule with `RULES`, each at the floor that suits the raw test images best: an advantage
     that the generator has not. No raw training image is used but to be privatized.
     """
-    train, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
-    raw = torch.cat([train.pixels, one_hot(train.labels, 10)], 1)[:n_reports]
+    people, test = IMAGES[dataset]("train"), IMAGES[dataset]("test")
+    raw = torch.cat([people.pixels, one_hot(people.labels, 10)], 1)[:n_reports]
     mechanism, judged = plan.mechanism, plan.shown(test.pixels)
     reports = mechanism.privatize(raw, seed=1 + seed)
     debiased = Debiased(reports, mechanism, seed=seed)
@@ -138,10 +124,13 @@ def read(
     seen, answers = LENGTH * reports[:, :-10] @ plan.lowest, reports[:, -10:].argmax(1)
     pupil = fit_classifier(seen, answers, noise=READER_NOISE, seed=seed)
     found["reports"] = accuracy(pupil, judged, test.labels)
-    if training and checkpoint_dir:
+    model = debiased.generator()
+    if training:
         name = f"{dataset} {plan.epsilon:g} {seed}.ckpt"
-        training = {**training, "checkpoint": Path(checkpoint_dir).absolute() / name}
-    model = learn(reports, plan, training, seed) if training else debiased.generator()
+        checkpoint = str(Path(checkpoint_dir).absolute() / name) if checkpoint_dir else ""
+        model = network(plan.side, seed, training["latents"])
+        sharp = plan.unbiased(reports)
+        train(model, "network", sharp, plan.gaussian, training, seed, checkpoint)
     pupil = fit_classifier(
         *lessons(model, plan, n_generated, student_noise, seed), epochs=1, seed=seed
     )

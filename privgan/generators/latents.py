@@ -48,7 +48,8 @@ class NormalMixture(nn.Module):
         u = torch.rand((len(normals), 1), dtype=torch.float64, generator=generator)
         label = label.to(self.weights.device)
         chosen = invert(self.weights.double()[label], u.to(label.device)).squeeze(1)
-        given, found = normals.to(self.means), normals.new_empty(normals.shape).to(self.means)
+        given = normals.to(self.means)
+        found = torch.empty_like(given)
         which = label * self.weights.shape[1] + chosen
         # A component at a time: a factor for each latent would take l times the latents' memory.
         for part in which.unique().tolist():

@@ -41,6 +41,24 @@ def test_every_way_is_judged_by_reports_that_it_never_saw(way, judge):
     assert again["nll"] == scores["nll"]
 
 
+def test_a_network_may_start_from_the_likelihood(tmp_path):
+    settings = NETWORK | {"first": BATCH}
+    generator = image_study.network(SENT.side, 0, 4)
+    path = str(tmp_path / "network.ckpt")
+    _, past = image_study.train(
+        generator, "network", SENT.reports(), SENT.mechanism, settings, 0, path
+    )
+    assert [len(history.loss) for history in past] == [10, 10]
+    start = image_study.network(SENT.side, 0, 4)
+    image_study.train(start, "likelihood", SENT.reports(), SENT.mechanism, BATCH, 0)
+    _, last = image_study.train(start, "network", SENT.reports(), SENT.mechanism, NETWORK, 0)
+    assert torch.equal(generator.sample(3, seed=0), start.sample(3, seed=0))
+    assert last[0].loss == past[1].loss
+    assert {p.name for p in tmp_path.iterdir()} == {"network.ckpt", "network.ckpt.first"}
+    took = image_study.learn("network", SENT, settings, path)[1]  # both are taken up where they end
+    assert took["seconds"] == sum(history.seconds for history in past)
+
+
 def test_raw_images_are_as_near_as_can_be(judge):
     train = IMAGES["digits"]("train").pixels
     near, far = judge.likeness(train), judge.likeness(torch.rand_like(train))
