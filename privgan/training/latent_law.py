@@ -2,10 +2,13 @@
 
 An encoder is imperfect: the mean of q(z | y) over the reports is not quite the standard normal, and
 what is drawn from that falls where no report ever taught the generator anything. A mixture of
-normals fitted to latents of reports mends it. Reports are all it needs: it is post-processing.
+normals fitted to latents of reports mends it: at first to a draw of q for each, then, with several
+draws weighted by what the channel says of them, towards the law of greatest likelihood. Reports are
+all it needs: it is post-processing.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy
@@ -17,7 +20,19 @@ from privgan.generators.latents import NormalMixture, invert, log_components
 from privgan.streams import stream
 
 ROUNDS = 60  # of expectation and maximisation
+WEIGHTED = 20  # further rounds, with importance weights
+SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 RIDGE = 1e-3  # of a class's mean variance, on the diagonal of every covariance
+
+
+def fit_mixtures(
+    u: Tensor, label: Tensor, score: Tensor, classes: int, components: int, seed: int
+) -> list[NormalMixture]:
+    """Laws of several sizes, up to ``components``, by `fit_mixture` and then `weigh`."""
+    sizes = [size for size in SIZES if size < components] + [components]
+    first = u[:, 0], label[:, 0]
+    laws = [fit_mixture(*first, classes=classes, components=c, seed=seed).to(u) for c in sizes]
+    return [weigh(law, u, label, score) for law in laws]
 
 
 def fit_mixture(
@@ -52,16 +67,77 @@ def _one_class(
     _, nearest = scipy.cluster.vq.kmeans2(u.numpy(), used, minit="++", rng=rng)
     shares = torch.nn.functional.one_hot(torch.from_numpy(nearest).long(), used).double()
     for _ in range(ROUNDS):
-        mass = shares.sum(0).clamp_min(1e-9)
-        weights[:used] = mass / n
-        means[:used] = (shares.T @ u) / mass[:, None]
-        for c in range(used):
-            away = u - means[c]
-            covariance = (shares[:, c, None] * away).T @ away / mass[c] + ridge
-            factors[c] = torch.linalg.cholesky(covariance)
+        weights[:used], means[:used], factors[:used] = _maximised(u, shares, ridge)
         scores = log_components(u, weights[:used], means[:used], factors[:used])
         shares = scores.softmax(1)
     return weights / weights.sum(), means, factors
+
+
+def _maximised(u: Tensor, shares: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normals (c) of latents ``u`` (n, l) that belong to them by ``shares`` (n, c)."""
+    mass = shares.sum(0)
+    floor = mass.clamp_min(1e-9)
+    means = (shares.T @ u) / floor[:, None]
+    factors = []
+    for c in range(len(mass)):
+        away = u - means[c]
+        covariance = (shares[:, c, None] * away).T @ away / floor[c] + ridge
+        factors.append(torch.linalg.cholesky(covariance))
+    return mass / mass.sum(), means, torch.stack(factors)
+
+
+def weigh(
+    law: NormalMixture, u: Tensor, label: Tensor, score: Tensor, rounds: int = WEIGHTED
+) -> NormalMixture:
+    """``law`` after rounds of expectation and maximisation with several latents for each report.
+
+    u: (n, K, l) and label: (n, K), drawn by an encoder. score: (n, K), the log of the channel's
+    density times the class's probability, over the encoder's density. A latent counts by its score
+    and its density under the law, and those of one report count as one together; so the law moves
+    to the likelihood's greatest, whatever the encoder is, as the draws become many. Wei and
+    Tanner, "A Monte Carlo implementation of the EM algorithm", 1990.
+    """
+    device, dtype = law.means.device, law.means.dtype
+    flat, classes = u.flatten(0, 1).double().cpu(), label.flatten().cpu()
+    rows = [(classes == k).nonzero().squeeze(1) for k in range(law.classes)]
+    weights, means, factors = (
+        part.double().cpu().clone() for part in (law.weights, law.means, law.factors)
+    )
+    known, least = score.double().cpu(), 2 * flat.shape[1]
+    for _ in range(rounds):
+        found = [
+            log_components(flat[own], weights[k], means[k], factors[k])
+            for k, own in enumerate(rows)
+        ]
+        density = torch.empty(len(flat), dtype=torch.float64)
+        for own, scores in zip(rows, found, strict=True):
+            density[own] = scores.logsumexp(1)
+        counts = (known + density.view_as(known)).softmax(1).flatten()
+        for k, (own, scores) in enumerate(zip(rows, found, strict=True)):
+            shares = scores.softmax(1) * counts[own, None]
+            used = (weights[k] > 0) & (shares.sum(0) >= least)
+            if used.any():
+                spread = flat[own].var(0).mean()
+                ridge = RIDGE * spread * torch.eye(flat.shape[1], dtype=torch.float64)
+                normals = _maximised(flat[own], shares[:, used], ridge)
+                weights[k] = torch.zeros_like(weights[k])
+                weights[k, used], means[k, used], factors[k, used] = normals
+    moved = (part.to(device, dtype) for part in (weights, means, factors))
+    return NormalMixture(*moved)
+
+
+def likeliest(
+    laws: Sequence[NormalMixture], generator: Generator, told: Callable[[], Tensor]
+) -> NormalMixture:
+    """The law under which ``generator`` makes reports likeliest: ``told`` gives their logs."""
+    before, found = generator.law, list[float]()
+    try:
+        for law in laws:
+            generator.law = law
+            found.append(told().double().mean().item())
+    finally:
+        generator.law = before
+    return laws[found.index(max(found))]
 
 
 def with_class(generator: Generator, u: Tensor, label: Tensor | None) -> Tensor:

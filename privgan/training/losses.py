@@ -130,11 +130,12 @@ class Loss(ABC):
         return report_nll(x, y, mechanism) if x.isfinite().all() else math.nan
 
     def latent_law(
-        self, generator: Generator, reports: Tensor, heldout: Tensor, seed: int
+        self, generator: Generator, reports: Tensor, heldout: Tensor, visits: int, seed: int
     ) -> NormalMixture | None:
         """Where the trained ``generator`` is to draw latents, by ``reports`` and those held out.
 
-        None: where it did.
+        visits: steps' batches of reports, over ``reports``: so much work may this be. None: where
+        it did.
         """
         return None
 

@@ -274,7 +274,8 @@ class Trainer:
         self.state.learners.eval()
         known = torch.arange(min(LATENTS, len(self.batches.picked)))
         some, seed = self.batches.at(known) + self.origin, self.training.seed
-        law = self.training.loss.latent_law(self.generator, some, self.heldout, seed)
+        visits = self.state.step * self.training.batch_size // len(some)
+        law = self.training.loss.latent_law(self.generator, some, self.heldout, visits, seed)
         self.generator.law = self.generator.law if law is None else law
 
     @torch.no_grad()

@@ -1,9 +1,12 @@
 """A mixture as the law of a generator's latents: moments of its draws, and what they take."""
 
+import math
+
 import torch
 
 from privgan.generators.latents import NormalMixture
 from privgan.streams import stream
+from privgan.training.latent_law import fit_mixture, fit_mixtures
 
 
 def mixture(classes, components, dim):
@@ -45,3 +48,51 @@ def test_many_latents_take_little_more_than_their_own_memory():
         law.draw(normals, stream(0, "b"), label)
     most = max(event.self_cpu_memory_usage for event in seen.events())
     assert most < 3 * normals.numel() * 4
+
+
+def coded(classes, draws=32):
+    """Records of one latent: near -2 in class 0, near 1 or 3 in class 1. Reports with noise of std
+    1 and a class that is true in 19 of 20; codes of a rough encoder; and their scores."""
+    rng = torch.Generator().manual_seed(5)
+    n = 4000
+    truth = (torch.rand(n, generator=rng) < 0.5).long()
+    place = torch.where(torch.rand(n, generator=rng) < 0.5, 1.0, 3.0)
+    x = torch.where(truth == 1, place, -2.0) + 0.3 * torch.randn(n, generator=rng)
+    y = x + torch.randn(n, generator=rng)
+    told = torch.where(torch.rand(n, generator=rng) < 0.95, truth, 1 - truth)
+    u = y[:, None] + 0.5 + 1.5 * torch.randn(n, draws, generator=rng)  # biased, and too wide
+    label = (torch.rand(n, draws, generator=rng) < 0.5).long()  # by guess
+    log_q = -0.5 * ((u - y[:, None] - 0.5) / 1.5) ** 2
+    score = -0.5 * (y[:, None] - u) ** 2 - log_q
+    if classes == 2:
+        score = score + torch.where(label == told[:, None], 0.95, 0.05).log()
+    return u[..., None], label if classes == 2 else torch.zeros_like(label), score
+
+
+def test_weights_find_the_law_behind_reports_from_a_rough_encoder():
+    u, label, score = coded(2)
+    plain = fit_mixture(u[:, 0], label[:, 0], classes=2, components=2, seed=0)
+    law = fit_mixtures(u, label, score, 2, 2, 0)[-1]
+    for k, mean, std in ((0, -2.0, 0.3), (1, 2.0, math.hypot(1.0, 0.3))):
+        z = law.draw(torch.randn(50_000, 1), stream(0, "z"), torch.full((50_000,), k))
+        rough = plain.draw(torch.randn(50_000, 1), stream(0, "z"), torch.full((50_000,), k))
+        assert abs(z.mean().item() - mean) < 0.25 < abs(rough.mean().item() - mean)
+        assert abs(z.std().item() - std) < 0.5 < abs(rough.std().item() - std)
+
+
+def test_without_classes_every_size_of_law_is_moved():
+    u, label, score = coded(1)
+    laws = fit_mixtures(u, label, score, 1, 3, 0)
+    assert [law.weights.shape for law in laws] == [(1, 1), (1, 3)]
+    for law in laws:
+        z = law.draw(torch.randn(50_000, 1), stream(0, "z"), torch.zeros(50_000, dtype=torch.long))
+        assert abs(z.mean().item()) < 0.15  # that of the codes is 0.5 too high
+        assert abs(z.std().item() - math.sqrt(4 + 0.5 + 0.09)) < 0.25
+
+
+def test_a_component_that_no_latent_belongs_to_stays_unused():
+    u, label, score = coded(2, draws=4)
+    few = (label == 1) & (torch.arange(len(label)) >= 6)[:, None]  # a class of hardly any latents
+    found = fit_mixtures(u, torch.where(few, 0, label), score, 2, 3, 0)[-1]
+    assert all(part.isfinite().all() for part in (found.weights, found.means, found.factors))
+    assert torch.allclose(found.weights.sum(1), torch.ones(2), atol=1e-6)
