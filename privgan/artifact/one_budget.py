@@ -124,8 +124,9 @@ def read(
     seen, answers = LENGTH * reports[:, :-10] @ plan.lowest, reports[:, -10:].argmax(1)
     pupil = fit_classifier(seen, answers, noise=READER_NOISE, seed=seed)
     found["reports"] = accuracy(pupil, judged, test.labels)
-    model = debiased.generator()
-    if training:
+    if not training:
+        model = debiased.generator()
+    else:
         name = f"{dataset} {plan.epsilon:g} {seed}.ckpt"
         checkpoint = str(Path(checkpoint_dir).absolute() / name) if checkpoint_dir else ""
         model = network(plan.side, seed, training["latents"])

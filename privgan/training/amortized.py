@@ -34,6 +34,8 @@ from privgan.streams import sent, stream
 from privgan.surroundings import usual
 from privgan.training.encoders import Encoder, image_encoder, vector_encoder
 from privgan.training.latent_law import (
+    affordable,
+    candidates,
     drawn_index,
     fit_mixtures,
     likeliest,
@@ -47,7 +49,6 @@ from privgan.training.ranks import Ranks
 DOUBT = 0.02  # where the other classes are less probable than this, a step seldom visits one
 HELD_OUT_DRAWS = 8  # for each report, where a training is followed
 FOLLOWED = 400  # held-out reports, at most, by which it is followed
-WEIGHED = 32  # draws, at most, for each report that a law of latents is fitted on
 PART = 4096  # (report, draw) pairs that are decoded at a time, where nothing is learned
 
 
@@ -59,9 +60,9 @@ class AmortizedLoss(Loss, nn.Module):
     many times the cost. anneal: weight of the KL term at the first step, which rises to 1 over the
     first half of a training: an encoder that pays in full from the start uses few latents.
     components: the most of the mixture of normals that a trained generator's latents are drawn
-    from, per class, chosen by held-out reports; 0 leaves them standard normal, and saves up to a
-    third of the time. autocast: train with products and convolutions of both networks in bfloat16,
-    which many processors do faster. seed: of the encoder's initial weights.
+    from, per class, chosen by held-out reports, fitted after the last step; 0 leaves them as they
+    are. autocast: train with products and convolutions of both networks in bfloat16, which many
+    processors do faster. seed: of the encoder's initial weights.
     """
 
     mechanism: Mechanism
@@ -236,13 +237,12 @@ class AmortizedLoss(Loss, nn.Module):
         """
         if not self.components:
             return None
-        rng, draws = stream(seed, "latents"), min(max(1, visits), WEIGHED)
+        sizes = candidates(self.components) if len(heldout) else [self.components]
+        draws = affordable(visits, len(reports), self._encoder().normals, sizes)
+        rng, of = stream(seed, "latents"), {"draws": HELD_OUT_DRAWS, "seed": seed}
         parts = [self._scored(generator, y, draws, rng) for y in reports.split(PART // draws)]
         u, label, score = (torch.cat(p).unflatten(0, (-1, draws)) for p in zip(*parts, strict=True))
-        laws = fit_mixtures(u, label, score, max(1, generator.classes), self.components, seed)
-        if not len(heldout):
-            return laws[-1]
-        of = {"draws": HELD_OUT_DRAWS, "seed": seed}
+        laws = fit_mixtures(u, label, score, max(1, generator.classes), sizes, seed)
         return likeliest(laws, generator, lambda: self.log_likelihood(generator, heldout, **of))
 
     @usual(grad=False)

@@ -108,9 +108,10 @@ def fit(
     take up.
 
     checkpoint: a file to save to and to resume from, bit-equal on one CPU with as many threads; a
-    finished training is returned at once. To go on for more steps once it is done, ask for more
-    ``steps`` with the same checkpoint and a generator built as before, untrained: the learning rate
-    falls from ``lr`` again over those that are new.
+    finished training is returned at once, but for a law of latents, which is fitted again. To go
+    on for more steps once it is done, ask for more ``steps`` with the same checkpoint and a
+    generator built as before, untrained: the learning rate falls from ``lr`` again over those that
+    are new.
 
     Raises ValueError or TypeError before the first step for anything wrong with the input, and
     OSError naming the path if no checkpoint can be written there. Raises FloatingPointError naming

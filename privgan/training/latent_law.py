@@ -22,14 +22,26 @@ from privgan.streams import stream
 ROUNDS = 60  # of expectation and maximisation
 WEIGHTED = 20  # further rounds, with importance weights
 SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
+DRAWS = 32  # for each report, at most, that these are fitted to
+WORK = 1.3e9  # draws times components times latents squared, about 20 seconds of a core
 RIDGE = 1e-3  # of a class's mean variance, on the diagonal of every covariance
 
 
+def candidates(components: int) -> list[int]:
+    """Sizes of laws that are tried, up to ``components``."""
+    return [size for size in SIZES if size < components] + [components]
+
+
+def affordable(visits: int, n: int, dim: int, sizes: Sequence[int]) -> int:
+    """Draws for each of ``n`` reports of ``dim`` latents: no more work than the training was, where
+    it was at each of them ``visits`` times, and no more than `WORK`."""
+    return max(1, min(visits, DRAWS, int(WORK / (n * dim**2 * sum(sizes)))))
+
+
 def fit_mixtures(
-    u: Tensor, label: Tensor, score: Tensor, classes: int, components: int, seed: int
+    u: Tensor, label: Tensor, score: Tensor, classes: int, sizes: Sequence[int], seed: int
 ) -> list[NormalMixture]:
-    """Laws of several sizes, up to ``components``, by `fit_mixture` and then `weigh`."""
-    sizes = [size for size in SIZES if size < components] + [components]
+    """A law of each of ``sizes``, by `fit_mixture` and then `weigh`."""
     first = u[:, 0], label[:, 0]
     laws = [fit_mixture(*first, classes=classes, components=c, seed=seed).to(u) for c in sizes]
     return [weigh(law, u, label, score) for law in laws]
@@ -93,43 +105,45 @@ def weigh(
 
     u: (n, K, l) and label: (n, K), drawn by an encoder. score: (n, K), the log of the channel's
     density times the class's probability, over the encoder's density. A latent counts by its score
-    and its density under the law, and those of one report count as one together; so the law moves
-    to the likelihood's greatest, whatever the encoder is, as the draws become many. Wei and
-    Tanner, "A Monte Carlo implementation of the EM algorithm", 1990.
+    and its density under the law, and those of one report count as one together; so the law climbs
+    the likelihood, whatever the encoder is, as the draws become many. A component that fewer than
+    2 l reports belong to is given up, unless a class has no other: that class stays as it was.
+    Levine, Casella, "Implementations of the Monte Carlo EM algorithm", 2001.
     """
     device, dtype = law.means.device, law.means.dtype
-    flat, classes = u.flatten(0, 1).double().cpu(), label.flatten().cpu()
+    dim, classes = u.shape[-1], label.flatten().cpu()
     rows = [(classes == k).nonzero().squeeze(1) for k in range(law.classes)]
+    groups = [u.flatten(0, 1).cpu()[own].double() for own in rows]
     weights, means, factors = (
         part.double().cpu().clone() for part in (law.weights, law.means, law.factors)
     )
-    known, least = score.double().cpu(), 2 * flat.shape[1]
+    known, density = score.double().cpu(), torch.empty(label.numel(), dtype=torch.float64)
     for _ in range(rounds):
         found = [
-            log_components(flat[own], weights[k], means[k], factors[k])
-            for k, own in enumerate(rows)
+            log_components(group, weights[k], means[k], factors[k])
+            for k, group in enumerate(groups)
         ]
-        density = torch.empty(len(flat), dtype=torch.float64)
         for own, scores in zip(rows, found, strict=True):
             density[own] = scores.logsumexp(1)
-        counts = (known + density.view_as(known)).softmax(1).flatten()
-        for k, (own, scores) in enumerate(zip(rows, found, strict=True)):
+        # A report that no draw explains is NaN here, and counts for nothing.
+        counts = (known + density.view_as(known)).softmax(1).nan_to_num(0.0).flatten()
+        for k, (own, group, scores) in enumerate(zip(rows, groups, found, strict=True)):
             shares = scores.softmax(1) * counts[own, None]
-            used = (weights[k] > 0) & (shares.sum(0) >= least)
+            used = (weights[k] > 0) & (shares.sum(0) >= 2 * dim)
             if used.any():
-                spread = flat[own].var(0).mean()
-                ridge = RIDGE * spread * torch.eye(flat.shape[1], dtype=torch.float64)
-                normals = _maximised(flat[own], shares[:, used], ridge)
+                ridge = RIDGE * group.var(0).mean() * torch.eye(dim, dtype=torch.float64)
+                normals = _maximised(group, shares[:, used], ridge)
                 weights[k] = torch.zeros_like(weights[k])
                 weights[k, used], means[k, used], factors[k, used] = normals
-    moved = (part.to(device, dtype) for part in (weights, means, factors))
-    return NormalMixture(*moved)
+    return NormalMixture(*(part.to(device, dtype) for part in (weights, means, factors)))
 
 
 def likeliest(
     laws: Sequence[NormalMixture], generator: Generator, told: Callable[[], Tensor]
 ) -> NormalMixture:
     """The law under which ``generator`` makes reports likeliest: ``told`` gives their logs."""
+    if len(laws) == 1:
+        return laws[0]
     before, found = generator.law, list[float]()
     try:
         for law in laws:

@@ -134,8 +134,8 @@ class Loss(ABC):
     ) -> NormalMixture | None:
         """Where the trained ``generator`` is to draw latents, by ``reports`` and those held out.
 
-        visits: steps' batches of reports, over ``reports``: so much work may this be. None: where
-        it did.
+        visits: reports in all steps' batches, over ``reports``: so much work this may be. None:
+        where it did.
         """
         return None
 

@@ -2,11 +2,12 @@
 
 import math
 
+import pytest
 import torch
 
 from privgan.generators.latents import NormalMixture
 from privgan.streams import stream
-from privgan.training.latent_law import fit_mixture, fit_mixtures
+from privgan.training.latent_law import affordable, candidates, fit_mixture, fit_mixtures, weigh
 
 
 def mixture(classes, components, dim):
@@ -72,7 +73,7 @@ def coded(classes, draws=32):
 def test_weights_find_the_law_behind_reports_from_a_rough_encoder():
     u, label, score = coded(2)
     plain = fit_mixture(u[:, 0], label[:, 0], classes=2, components=2, seed=0)
-    law = fit_mixtures(u, label, score, 2, 2, 0)[-1]
+    law = fit_mixtures(u, label, score, 2, [2], 0)[-1]
     for k, mean, std in ((0, -2.0, 0.3), (1, 2.0, math.hypot(1.0, 0.3))):
         z = law.draw(torch.randn(50_000, 1), stream(0, "z"), torch.full((50_000,), k))
         rough = plain.draw(torch.randn(50_000, 1), stream(0, "z"), torch.full((50_000,), k))
@@ -82,7 +83,7 @@ def test_weights_find_the_law_behind_reports_from_a_rough_encoder():
 
 def test_without_classes_every_size_of_law_is_moved():
     u, label, score = coded(1)
-    laws = fit_mixtures(u, label, score, 1, 3, 0)
+    laws = fit_mixtures(u, label, score, 1, candidates(3), 0)
     assert [law.weights.shape for law in laws] == [(1, 1), (1, 3)]
     for law in laws:
         z = law.draw(torch.randn(50_000, 1), stream(0, "z"), torch.zeros(50_000, dtype=torch.long))
@@ -90,9 +91,38 @@ def test_without_classes_every_size_of_law_is_moved():
         assert abs(z.std().item() - math.sqrt(4 + 0.5 + 0.09)) < 0.25
 
 
-def test_a_component_that_no_latent_belongs_to_stays_unused():
-    u, label, score = coded(2, draws=4)
-    few = (label == 1) & (torch.arange(len(label)) >= 6)[:, None]  # a class of hardly any latents
-    found = fit_mixtures(u, torch.where(few, 0, label), score, 2, 3, 0)[-1]
-    assert all(part.isfinite().all() for part in (found.weights, found.means, found.factors))
-    assert torch.allclose(found.weights.sum(1), torch.ones(2), atol=1e-6)
+def test_a_component_that_few_reports_belong_to_is_given_up():
+    u, label, score = coded(2)
+    far = NormalMixture(
+        torch.full((2, 2), 0.5),
+        torch.tensor([[[-2.0], [60.0]], [[2.0], [60.0]]]),
+        torch.ones(2, 2, 1, 1),
+    )
+    found = weigh(far, u, label, score, rounds=2)
+    assert found.weights.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert found.means[:, 0, 0].tolist() == pytest.approx([-2.0, 2.0], abs=0.4)
+    assert found.factors.isfinite().all()
+
+
+def test_a_class_that_hardly_any_report_belongs_to_stays_as_it_was():
+    u, label, score = coded(2)
+    law = fit_mixture(u[:, 0], label[:, 0], classes=2, components=2, seed=0)
+    found = weigh(law, u, torch.zeros_like(label), score)
+    assert torch.equal(found.means[1], law.means[1])
+    assert not torch.equal(found.means[0], law.means[0])
+
+
+def test_a_report_that_no_draw_explains_counts_for_nothing():
+    u, label, score = coded(2)
+    law = fit_mixture(u[:, 0], label[:, 0], classes=2, components=2, seed=0)
+    score[:100] = -math.inf
+    found, expected = (weigh(law, u[k:], label[k:], score[k:]) for k in (0, 100))
+    assert torch.allclose(found.weights, expected.weights, atol=1e-3)  # the ridge differs
+    assert torch.allclose(found.means, expected.means, atol=1e-3)
+
+
+def test_no_more_is_drawn_than_the_training_visited_or_than_can_be_weighed_in_seconds():
+    assert affordable(0, 1000, 2, [1]) == 1
+    assert affordable(7, 1000, 2, [1]) == 7
+    assert affordable(1000, 20_000, 12, candidates(10)) == 32
+    assert affordable(1000, 20_000, 100, candidates(30)) == 1

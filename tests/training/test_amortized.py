@@ -162,6 +162,24 @@ def test_latents_are_drawn_where_reports_put_them():
     assert learned > loss.log_likelihood(model, fresh).mean() + 0.005
 
 
+def test_a_law_of_latents_is_weighed_by_what_the_channel_says(monkeypatch):
+    seen = []
+    monkeypatch.setattr(amortized, "fit_mixtures", lambda *given: seen.append(given) or [None])
+    _, mechanism, y = table()
+    labelled = pg.Labelled(pg.MLP(6, 2, hidden=(8,)), 4)
+    loss = pg.AmortizedLoss.matched(mechanism, components=2)
+    pg.fit(labelled, y, loss, steps=20, batch_size=50, holdout=0.1, progress=False)
+    u, label, score, classes, sizes, _ = seen[0]
+    assert (classes, sizes) == (4, [1, 2])
+    assert u.shape == (*label.shape, 2)
+    assert score.shape == label.shape
+    # With the density of the normal law from which the generator draws, it is the bound's estimate.
+    normal = -0.5 * (u.square() + math.log(2 * math.pi)).sum(2)
+    found = (score + normal).logsumexp(1) - math.log(score.shape[1])
+    expected = loss.log_likelihood(labelled, y, draws=score.shape[1], seed=1)
+    assert found.mean().item() == pytest.approx(expected.mean().item(), rel=0.02)
+
+
 def test_a_law_of_latents_is_saved_with_its_generator(tmp_path):
     model, mechanism, y = table()
     model.decoder.records.requires_grad_(False)
