@@ -23,7 +23,7 @@ ROUNDS = 60  # of expectation and maximisation
 WEIGHTED = 20  # further rounds, with importance weights
 SIZES = (1, 3, 10, 30)  # numbers of components that are tried, up to the largest allowed
 DRAWS = 32  # for each report, at most, that these are fitted to
-WORK = 1.3e9  # draws times components times latents squared, about 20 seconds of a core
+WORK = 1.3e9  # draws of all reports, times components, times latents squared, at most
 RIDGE = 1e-3  # of a class's mean variance, on the diagonal of every covariance
 
 

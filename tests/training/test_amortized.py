@@ -156,6 +156,10 @@ def test_latents_are_drawn_where_reports_put_them():
     loss = pg.AmortizedLoss.matched(MECH, components=3)
     pg.fit(model, y, loss, steps=100, batch_size=200, progress=False)
     assert model.law.weights.shape == (1, 3)
+    u, label, score = loss._scored(model, y, 64, torch.Generator().manual_seed(5))
+    share = (score + model.law.log_density(u, label)).view(-1, 64).softmax(1).detach()
+    put = (share[..., None] * u.view(-1, 64, 2)).sum(1).mean(0).detach()
+    assert torch.allclose(model.latent(4000, torch.Generator()).mean(0), put, atol=0.15)
     fresh = gaussian_reports(3000, d=2)[2000:]
     learned = loss.log_likelihood(model, fresh).mean()
     model.law = None
