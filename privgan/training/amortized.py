@@ -62,7 +62,8 @@ class AmortizedLoss(Loss, nn.Module):
     components: the most of the mixture of normals that a trained generator's latents are drawn
     from, per class, chosen by held-out reports, fitted after the last step; 0 leaves them as they
     are. autocast: train with products and convolutions of both networks in bfloat16, which many
-    processors do faster. seed: of the encoder's initial weights.
+    processors do faster; costs and sums stay in the reports' precision. seed: of the encoder's
+    initial weights.
     """
 
     mechanism: Mechanism
@@ -233,7 +234,8 @@ class AmortizedLoss(Loss, nn.Module):
     ) -> NormalMixture | None:
         """A mixture fitted to latents that the encoder draws for each of ``reports``.
 
-        Of several numbers of components, that which makes ``heldout`` likeliest.
+        Of several numbers of components, that which makes ``heldout`` likeliest. Draws are weighted
+        by the channel, as many as ``visits`` affords.
         """
         if not self.components:
             return None
@@ -260,18 +262,6 @@ class AmortizedLoss(Loss, nn.Module):
         with in_mode(self, training=False), in_mode(generator, training=False):
             parts = reports.split(max(1, PART // draws))
             return torch.cat([self._bound(generator, part, draws, rng) for part in parts])
-
-    @usual(grad=False)
-    def code(
-        self, generator: Generator, y: Tensor, *, seed: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """One draw of q(c, u | y) for each report: normal latents (m, l) and classes (m,)."""
-        rng = stream(seed, "latents")
-        with in_mode(self, training=False):
-            parts = (part - self.origin.to(part) for part in y.split(PART))
-            coded = [self._draws(generator, part, 1, rng)[:2] for part in parts]
-        u, label = (torch.cat(part) for part in zip(*coded, strict=True))
-        return u, label
 
     def _given(
         self,
