@@ -238,20 +238,19 @@ class Run:
 
 def compare(
     problems: Mapping[str, tuple[Callable[..., Problem], Sequence[Any]]],
-    steps: Mapping[str, int],
-    times: Iterable[int],
+    steps: Mapping[int, Mapping[str, int]],
     seeds: Iterable[int],
     *,
     shown: int,
 ) -> list[Run]:
-    """Every way on every problem, for each multiple of ``steps`` and each seed, two at a time.
+    """Every way on every problem, for each length and each seed, two at a time.
 
     problems: for every case a function that makes one, and its arguments but the seed, which comes
-    last. steps: of each way.
+    last. steps: of each way, for each multiple of the shortest time.
     """
-    plan = [(c, w, t, s) for c in problems for t in times for w in WAYS for s in seeds]
+    plan = [(c, w, t, s) for c in problems for t in steps for w in WAYS for s in seeds]
     calls = [
-        (problems[c][0], [*problems[c][1], s], w, t * steps[w], s, shown) for c, w, t, s in plan
+        (problems[c][0], [*problems[c][1], s], w, steps[t][w], s, shown) for c, w, t, s in plan
     ]
     found = side_by_side(outcome, calls)
     return [Run(*key, *result) for key, result in zip(plan, found, strict=True)]

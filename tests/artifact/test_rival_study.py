@@ -25,9 +25,9 @@ def test_the_same_seed_gives_every_way_the_same_reports():
 
 
 def test_comparison_runs_each_case_and_names_the_best():
-    steps = dict.fromkeys(WAYS, 2)
+    steps = {1: dict.fromkeys(WAYS, 2), 2: dict.fromkeys(WAYS, 3)}
     problems = {"moons": (rival_study.shape, ("moons", 0.3, 200, 50))}
-    runs = rival_study.compare(problems, steps, [1, 2], [0], shown=5)
+    runs = rival_study.compare(problems, steps, [0], shown=5)
     assert len(runs) == 2 * len(WAYS)
     assert {r.way for r in runs} == {*OURS, *RIVALS}
     way, value = rival_study.best(runs, "moons", 2, "w2", RIVALS)
