@@ -246,8 +246,12 @@ def compare(
     """Every way on every problem, for each length and each seed, two at a time.
 
     problems: for every case a function that makes one, and its arguments but the seed, which comes
-    last. steps: of each way, for each multiple of the shortest time.
+    last. steps: of each way, for each multiple of the shortest time. Raises ValueError where a way
+    has none.
     """
+    for t, own in steps.items():
+        if missing := [way for way in WAYS if way not in own]:
+            raise ValueError(f"steps at times {t} lack {missing[0]!r}; every way needs a number")
     plan = [(c, w, t, s) for c in problems for t in steps for w in WAYS for s in seeds]
     calls = [
         (problems[c][0], [*problems[c][1], s], w, steps[t][w], s, shown) for c, w, t, s in plan
@@ -290,6 +294,8 @@ def drawn(runs: Sequence[Run], cases: Sequence[str], times: int, *, side: int) -
     size = (plotting.PAGE, 1.0 * len(cases) + 0.3)
     fig, axes = plt.subplots(len(cases), len(WAYS), figsize=size, squeeze=False)
     shown = {(r.case, r.way): r.records for r in reversed(runs) if r.times == times}
+    if not shown:
+        raise ValueError(f"no run has times {times}; give each of `times` a row of steps")
     for line, case in zip(axes, cases, strict=True):
         for ax, way in zip(line, WAYS, strict=True):
             records = shown[case, way]

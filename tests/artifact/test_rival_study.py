@@ -35,6 +35,14 @@ def test_comparison_runs_each_case_and_names_the_best():
     assert f"| moons | 2 | {way} | {value:.4g} |" in rival_study.table(runs, ["w2"]).data
 
 
+def test_a_way_or_a_length_without_steps_is_named():
+    problems = {"moons": (rival_study.shape, ("moons", 0.3, 200, 50))}
+    with pytest.raises(ValueError, match="steps at times 4 lack 'unregularised'"):
+        rival_study.compare(problems, {4: dict.fromkeys([*WAYS][:-1], 2)}, [0], shown=5)
+    with pytest.raises(ValueError, match="no run has times 16"):
+        rival_study.drawn([], ["moons"], 16, side=8)
+
+
 def test_means_and_errors_are_over_the_seeds():
     runs = [Run("a", "AmbientGAN", 1, s, {"w2": w}, None) for s, w in enumerate([1.0, 2.0, 3.0])]
     assert rival_study.by_seed(runs, "a", "AmbientGAN", 1, "w2").tolist() == [1.0, 2.0, 3.0]

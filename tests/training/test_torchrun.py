@@ -43,8 +43,8 @@ Trainer.step = dying
 def torchrun(folder, script):
     (folder / "train.py").write_text(script)
     # torchrun ends the others as soon as it sees one gone: two seconds leave them time to say why.
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    program.append("--monitor-interval=2")
+    options = ["--standalone", "--nproc-per-node=2", "--monitor-interval=2"]
+    program = [sys.executable, "-m", "torch.distributed.run", *options]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*program, "train.py"], cwd=folder, env=environment, capture_output=True, text=True
